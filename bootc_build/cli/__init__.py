@@ -1,0 +1,1 @@
+"""The command line of ``bootc-build``: one verb, one file."""

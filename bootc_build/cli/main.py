@@ -1,0 +1,89 @@
+"""Entry point of ``bootc-build``: parse, dispatch, and turn errors into messages and exit statuses.
+
+Exit statuses: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted (143 by SIGTERM);
+``run`` returns the guest command's status and 125 for its own failure.
+"""
+
+import argparse
+import importlib
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn, Protocol, cast
+
+from bootc_build import __version__
+from bootc_build.cli.output import StderrProgress
+from bootc_build.onhost.errors import UsageError, UserError
+
+# Verb -> what `bootc-build --help` says of it. Each verb is the module of that name in this package.
+VERBS = {
+    "base": "build a bootable base image from distribution packages",
+    "image": "build a derived image from a Containerfile, then lint it",
+    "lint": "find what would not survive import, boot or upgrade in an image",
+    "disk": "install an image to a disk file (raw, qcow2)",
+    "run": "boot an image or a disk in QEMU",
+}
+
+
+class Verb(Protocol):
+    """What each verb's module offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the verb's arguments."""
+
+    def run(self, args: argparse.Namespace, progress: StderrProgress) -> int:
+        """Do it; the exit status."""
+
+
+def _verb(name: str) -> Verb:
+    return cast("Verb", importlib.import_module(f"bootc_build.cli.{name}"))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line, for parsing and for the documentation's checks."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "-v", "--verbose", action="count", default=0, help="show the programs' own output"
+    )
+    common.add_argument("-q", "--quiet", action="store_true", help="show errors only")
+    parser = argparse.ArgumentParser(
+        prog="bootc-build",
+        description="Ship an operating system the way applications are shipped: as an OCI container image.",
+    )
+    parser.add_argument("--version", action="version", version=f"bootc-build {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, summary in VERBS.items():
+        sub = verbs.add_parser(
+            name, help=summary, description=summary.capitalize() + ".", parents=[common]
+        )
+        _verb(name).add_arguments(sub)
+    return parser
+
+
+def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
+    # Unwinds every context manager, as Ctrl-C does.
+    raise SystemExit(128 + signum)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``bootc-build`` with ``argv`` (the process's own by default) and return its exit status."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGHUP, _stop)
+    args = build_parser().parse_args(argv)
+    progress = StderrProgress(-1 if args.quiet else args.verbose)
+    own_failure = 125 if args.verb == "run" else 1
+    try:
+        return _verb(args.verb).run(args, progress)
+    except UserError as error:
+        print(f"bootc-build {args.verb}: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else own_failure
+    except KeyboardInterrupt:
+        print(f"bootc-build {args.verb}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

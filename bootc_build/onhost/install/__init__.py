@@ -1,0 +1,1 @@
+"""Lay a system out in an empty root: the image installs itself."""

@@ -1,0 +1,1 @@
+"""What would not survive import, boot or upgrade, found in a root directory."""

@@ -1,0 +1,1 @@
+"""References, manifests, the names of things, fetching through skopeo; no libostree here."""

@@ -1,0 +1,1 @@
+"""The pytest plugin: machines and registries as fixtures."""
