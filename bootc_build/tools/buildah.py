@@ -1,0 +1,207 @@
+"""buildah: working containers, commits and builds in the user's own containers-storage.
+
+A working container exists exactly as long as its ``with`` block, also when the block ends by an error,
+Ctrl-C or SIGTERM. Commands inside run with chroot isolation: no cgroups, no namespaces that a build
+machine may forbid, and the host's network as it is.
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.process import CommandError, run, run_streaming
+
+ISOLATION = "chroot"
+
+
+class ImageMissingError(UserError):
+    """An image is not in local storage."""
+
+    def __init__(self, image: str) -> None:
+        super().__init__(
+            f"Image '{image}' is not in local storage.", f"Pull it with: podman pull {image}"
+        )
+        self.image = image
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A bind mount for one command in a working container.
+
+    Attributes:
+        source: path on the build machine.
+        target: absolute path in the container.
+        read_only: refuse writes.
+    """
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+    def argument(self) -> str:
+        """The value for buildah's ``--volume``."""
+        return f"{self.source}:{self.target}:{'ro' if self.read_only else 'rw'}"
+
+
+@dataclass
+class WorkingContainer:
+    """One buildah working container. Obtain it from ``working_container()``."""
+
+    name: str
+    _mountpoint: Path | None = field(default=None, repr=False)
+
+    def mount(self) -> Path:
+        """Path of its root file system on the build machine; unmounted with the container.
+
+        Raises:
+            CommandError: not root, and not inside ``buildah unshare``.
+        """
+        if self._mountpoint is None:
+            done = run(["buildah", "mount", self.name])
+            self._mountpoint = Path(done.stdout.strip())
+        return self._mountpoint
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        volumes: Sequence[Volume] = (),
+        env: Mapping[str, str] | None = None,
+        on_line: Callable[[str], None] | None = None,
+        remedy: str = "",
+    ) -> str:
+        """Run a command as root in the container and return its standard output.
+
+        Args:
+            argv: program and arguments; never a shell string.
+            volumes: bind mounts for this command alone.
+            env: environment variables for this command alone.
+            on_line: takes each line of the merged output as it appears; the result is then empty.
+            remedy: what the user can do when it fails.
+
+        Raises:
+            CommandError: it failed; has its status and the tail of its output.
+        """
+        command = ["buildah", "run", "--isolation", ISOLATION, "--user", "0:0"]
+        for volume in volumes:
+            command += ["--volume", volume.argument()]
+        for key, value in (env or {}).items():
+            command += ["--env", f"{key}={value}"]
+        command += [self.name, "--", *argv]
+        if on_line is not None:
+            run_streaming(command, on_line, remedy=remedy)
+            return ""
+        return run(command, remedy=remedy).stdout
+
+    def configure(
+        self,
+        *,
+        labels: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        """Set labels and other image configuration (``options`` are buildah config's own)."""
+        command = ["buildah", "config", *options]
+        for key, value in sorted((labels or {}).items()):
+            command += ["--label", f"{key}={value}"]
+        run([*command, self.name])
+
+    def commit(
+        self,
+        tag: str,
+        *,
+        timestamp: int | None = None,
+        squash: bool = False,
+        omit_history: bool = False,
+    ) -> str:
+        """Write the container as image ``tag`` and return the image's id (64 hex digits).
+
+        Args:
+            tag: name in local storage; an image that had it keeps its layers, without the name.
+            timestamp: seconds since the epoch for the image and every file in the new layer.
+            squash: one layer instead of one more.
+            omit_history: leave buildah's history out.
+        """
+        command = ["buildah", "commit", "--quiet", "--identity-label=false", "--format", "oci"]
+        if timestamp is not None:
+            command += ["--timestamp", str(timestamp)]
+        if squash:
+            command.append("--squash")
+        if omit_history:
+            command.append("--omit-history")
+        done = run([*command, self.name, tag], remedy="Is there space left? See: df -h")
+        return done.stdout.split()[-1].removeprefix("sha256:")
+
+
+@contextmanager
+def working_container(image: str) -> Iterator[WorkingContainer]:
+    """A working container made from a local image (or ``scratch``), removed when the block ends.
+
+    Raises:
+        ImageMissingError: the image is not in local storage; nothing is pulled.
+    """
+    # The name is ours, so that a container can be removed even if we are stopped while it is made.
+    container = WorkingContainer(f"bootc-build-{secrets.token_hex(8)}")
+    if image != "scratch":
+        image_id(image)
+    try:
+        run(["buildah", "from", "--quiet", "--pull-never", "--name", container.name, image])
+        yield container
+    finally:
+        run(["buildah", "rm", container.name], check=False)
+
+
+def image_exists(image: str) -> bool:
+    """Whether a local image has this name or id."""
+    return run(["buildah", "inspect", "--type", "image", image], check=False).status == 0
+
+
+def image_id(image: str) -> str:
+    """The id (64 hex digits) of a local image.
+
+    Raises:
+        ImageMissingError: it is not in local storage.
+    """
+    return str(inspect_image(image)["FromImageID"])
+
+
+def inspect_image(image: str) -> dict[str, Any]:
+    """What buildah knows of a local image (``OCIv1`` is its configuration).
+
+    Raises:
+        ImageMissingError: it is not in local storage.
+    """
+    try:
+        done = run(["buildah", "inspect", "--type", "image", image])
+    except CommandError as error:
+        if "image not known" in error.tail or "locating image" in error.tail:
+            raise ImageMissingError(image) from error
+        raise
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def remove_image(image: str) -> None:
+    """Remove a name from local storage, and the image with its last name. No error if it is not there."""
+    run(["buildah", "rmi", image], check=False)
+
+
+def build(
+    arguments: Sequence[str],
+    on_line: Callable[[str], None],
+    *,
+    cwd: Path | None = None,
+    remedy: str = "",
+) -> None:
+    """``buildah build`` with chroot isolation and the given arguments; each output line is handed over.
+
+    Raises:
+        CommandError: the build failed; has the last lines.
+    """
+    run_streaming(
+        ["buildah", "build", "--isolation", ISOLATION, *arguments], on_line, cwd=cwd, remedy=remedy
+    )
