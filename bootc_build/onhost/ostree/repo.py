@@ -1,0 +1,169 @@
+"""A typed, thin view of an ostree repository.
+
+``Repo.native`` is the libostree object, for the modules of this package only; everybody else uses the methods.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import gi
+
+from bootc_build.onhost.errors import UserError
+
+gi.require_version("OSTree", "1.0")
+from gi.repository import Gio, GLib, OSTree  # noqa: E402 - the version has to be chosen first
+
+SYSTEM_REPO: Final = Path("/sysroot/ostree/repo")
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """What pruning removed: objects, of how many there were, and bytes."""
+
+    objects_before: int
+    objects_removed: int
+    bytes_freed: int
+
+
+class Repo:
+    """An open ostree repository."""
+
+    def __init__(self, native: OSTree.Repo) -> None:
+        self.native = native
+
+    @property
+    def path(self) -> Path:
+        """Folder of the repository."""
+        return Path(self.native.get_path().get_path() or ".")
+
+    def resolve_ref(self, ref: str) -> str | None:
+        """Checksum of the commit that a ref names, or None."""
+        return self.native.resolve_rev(ref, True)[1]
+
+    def refs(self, prefix: str) -> dict[str, str]:
+        """All refs below a prefix, under their whole names, with their commits."""
+        flags = OSTree.RepoListRefsExtFlags.NONE
+        return dict(self.native.list_refs_ext(prefix, flags, None)[1])
+
+    def set_ref(self, ref: str, commit: str | None) -> None:
+        """Point a ref at a commit, or remove it (None); at once, outside any transaction."""
+        self.native.set_ref_immediate(None, ref, commit, None)
+
+    def has_commit(self, commit: str) -> bool:
+        """Whether the commit object is there (its content may still be missing when it is partial)."""
+        return bool(self.native.has_object(OSTree.ObjectType.COMMIT, commit, None)[1])
+
+    def commit_metadata(self, commit: str) -> dict[str, object]:
+        """Metadata that was written with a commit, in Python's own types.
+
+        Raises:
+            UserError: there is no such commit.
+        """
+        return dict(self._commit(commit).get_child_value(0).unpack())
+
+    def commit_timestamp(self, commit: str) -> int:
+        """Time of a commit in seconds since 1970.
+
+        Raises:
+            UserError: there is no such commit.
+        """
+        return int(OSTree.commit_get_timestamp(self._commit(commit)))
+
+    def detached_metadata(self, commit: str) -> dict[str, object]:
+        """Metadata that was laid beside a commit later; empty when there is none."""
+        found = self._detached(commit)
+        return {} if found is None else dict(found.unpack())
+
+    def update_detached_metadata(self, commit: str, changes: Mapping[str, str | None]) -> None:
+        """Set (or, with None, remove) string values in the metadata beside a commit; others stay."""
+        found = self._detached(commit)
+        entries = [found.get_child_value(i) for i in range(found.n_children())] if found else []
+        merged = {
+            entry.get_child_value(0).get_string(): entry.get_child_value(1).get_variant()
+            for entry in entries
+        }
+        for key, text in changes.items():
+            if text is None:
+                merged.pop(key, None)
+            else:
+                merged[key] = GLib.Variant("s", text)
+        self.native.write_commit_detached_metadata(
+            commit, GLib.Variant("a{sv}", merged) if merged else None, None
+        )
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Objects and refs written in the block appear when it ends well, else none of the refs do."""
+        self.native.prepare_transaction(None)
+        try:
+            yield
+        except BaseException:
+            self.native.abort_transaction(None)
+            raise
+        self.native.commit_transaction(None)
+
+    def disable_fsync(self) -> None:
+        """Do not wait for the disk: for scratch trees that are copied elsewhere afterwards."""
+        self.native.set_disable_fsync(True)
+
+    def prune(self) -> PruneResult:
+        """Remove objects that no ref reaches."""
+        _ok, total, removed, size = self.native.prune(OSTree.RepoPruneFlags.REFS_ONLY, 0, None)
+        return PruneResult(total, removed, size)
+
+    def free_bytes(self) -> int:
+        """Space that may still be filled on the repository's file system."""
+        free = os.statvfs(self.path)
+        return free.f_bavail * free.f_frsize
+
+    def _detached(self, commit: str) -> GLib.Variant | None:
+        # The stubs know no absent result here.
+        found: GLib.Variant | None = self.native.read_commit_detached_metadata(commit, None)[1]
+        return found
+
+    def _commit(self, commit: str) -> GLib.Variant:
+        try:
+            return self.native.load_commit(commit)[1]
+        except GLib.Error as exc:
+            raise UserError(
+                f"Commit {commit} cannot be read from {self.path}: {exc.message}"
+            ) from exc
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a repository; see `open_repo`."""
+        native = OSTree.Repo.new(Gio.File.new_for_path(os.fspath(path)))
+        try:
+            native.open(None)
+        except GLib.Error as exc:
+            raise UserError(
+                f"{path} is not an ostree repository that can be opened: {exc.message}"
+            ) from exc
+        return cls(native)
+
+
+def open_repo(path: Path = SYSTEM_REPO) -> Repo:
+    """Open an existing repository.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    return Repo.open(path)
+
+
+def create_repo(path: Path) -> Repo:
+    """Make a repository of mode ``bare``; one that is there already is opened.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    native = OSTree.Repo.new(Gio.File.new_for_path(os.fspath(path)))
+    try:
+        native.create(OSTree.RepoMode.BARE, None)
+    except GLib.Error as exc:
+        raise UserError(f"No repository could be made at {path}: {exc.message}") from exc
+    return open_repo(path)
