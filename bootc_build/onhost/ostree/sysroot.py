@@ -1,0 +1,364 @@
+"""A typed, thin view of an ostree sysroot: its deployments and the ways to change them.
+
+``Deployment`` records are snapshots; they name their native object by position, so they are valid until
+the next change or `Sysroot.reload`.
+"""
+
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final, cast
+
+import gi
+
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.ostree.repo import Repo
+
+gi.require_version("OSTree", "1.0")
+from gi.repository import Gio, GLib, OSTree  # noqa: E402 - the version has to be chosen first
+
+# libostree runs this instead of the distribution's grub-mkconfig, which knows nothing of deployments.
+GRUB_MENU_GENERATOR: Final = "/usr/libexec/bootc/grub-menu"
+_BOOTED_STAMP: Final = Path("/run/ostree-booted")
+
+
+class Overlay(Enum):
+    """What is mounted over /usr of a deployment."""
+
+    NONE = "none"
+    DEVELOPMENT = "development"
+    HOTFIX = "hotfix"
+    TRANSIENT = "transient"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One bootable root.
+
+    Args:
+        index: position in the boot order (a staged one comes first).
+        stateroot: name of the group that shares /var.
+        checksum: the commit.
+        serial: counts deployments of the same commit.
+        origin: text of the origin file; empty when it has none.
+        options: the kernel command line of its boot entry.
+        booted: it runs now.
+        staged: it becomes real at shutdown.
+        locked: staged, but kept from becoming real (downloaded only).
+        pinned: never collected.
+        overlay: what lies over its /usr.
+        path: its root directory below the sysroot, relative.
+    """
+
+    index: int
+    stateroot: str
+    checksum: str
+    serial: int
+    origin: str
+    options: str
+    booted: bool
+    staged: bool
+    locked: bool
+    pinned: bool
+    overlay: Overlay
+    path: str
+
+
+def is_booted_host() -> bool:
+    """Whether this process runs on a system that was booted through ostree."""
+    return _BOOTED_STAMP.exists()
+
+
+class Sysroot:
+    """An open sysroot. Make it with `open_system` or `open_sysroot`."""
+
+    def __init__(self, native: OSTree.Sysroot) -> None:
+        self._native = native
+
+    @property
+    def path(self) -> Path:
+        """The sysroot's directory."""
+        return Path(self._native.get_path().get_path() or "/")
+
+    @property
+    def repo(self) -> Repo:
+        """The repository inside."""
+        return Repo(self._native.repo())
+
+    def reload(self) -> None:
+        """Read the deployments again."""
+        with _ostree_errors("The deployments cannot be read"):
+            self._native.load(None)
+
+    def deployments(self) -> tuple[Deployment, ...]:
+        """All deployments in boot order, a staged one first."""
+        return tuple(self._record(native) for native in self._native.get_deployments())
+
+    def booted(self) -> Deployment | None:
+        """The deployment that runs now."""
+        return next((each for each in self.deployments() if each.booted), None)
+
+    def staged(self) -> Deployment | None:
+        """The deployment that becomes real at shutdown."""
+        return next((each for each in self.deployments() if each.staged), None)
+
+    def merge_deployment(self, stateroot: str) -> Deployment | None:
+        """The deployment whose /etc and kernel arguments a new one of this stateroot takes over."""
+        native = self._native.get_merge_deployment(stateroot)
+        return None if native is None else self._record(native)
+
+    @contextmanager
+    def locked(self, on_wait: str | None = None) -> Iterator[None]:
+        """Hold the writers' lock; deployments are read again once it is held.
+
+        Args:
+            on_wait: a message for standard error when somebody else holds it, before waiting.
+        """
+        with _ostree_errors("The lock of the sysroot cannot be taken"):
+            if not self._native.try_lock()[1]:
+                if on_wait:
+                    os.write(2, f"{on_wait}\n".encode())
+                self._wait_for_lock()
+        try:
+            self.reload()
+            yield
+        finally:
+            self._native.unlock()
+
+    def _wait_for_lock(self) -> None:
+        # The wait is inside libostree, where Python's handler would not run; nothing is begun that an
+        # abrupt end could leave half done.
+        handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+        for each in handlers:
+            signal.signal(each, signal.SIG_DFL)
+        try:
+            self._native.lock()
+        finally:
+            for each, handler in handlers.items():
+                signal.signal(each, handler)
+
+    def stage(
+        self,
+        *,
+        stateroot: str,
+        commit: str,
+        origin: str,
+        merge: Deployment,
+        kargs: Sequence[str],
+        hold: bool = False,
+    ) -> Deployment:
+        """Queue a commit for the next boot of the running system; /etc is merged at shutdown.
+
+        Args:
+            stateroot: group that it belongs to.
+            commit: what to deploy.
+            origin: text of its origin file.
+            merge: deployment that /etc comes from.
+            kargs: the complete kernel command line.
+            hold: keep it from becoming real until `release`.
+
+        Raises:
+            UserError: libostree cannot (no space, /boot full, not booted, …).
+        """
+        with _ostree_errors("The new deployment cannot be staged"):
+            self._native.stage_tree(
+                stateroot, commit, _key_file(origin), self._native_of(merge), list(kargs), None
+            )
+        self.reload()
+        staged = self.staged()
+        assert staged is not None  # noqa: S101 - libostree has just staged it
+        if hold:
+            self.change_hold(staged)
+            self.reload()
+            staged = self.staged()
+            assert staged is not None  # noqa: S101 - likewise
+        return staged
+
+    def change_hold(self, staged: Deployment) -> None:
+        """Flip whether a staged deployment becomes real at shutdown.
+
+        Raises:
+            UserError: this libostree cannot.
+        """
+        # Since libostree 2024.1, later than the type information.
+        change = getattr(self._native, "change_finalization", None)
+        if change is None:
+            raise UserError(
+                "This system's libostree cannot hold a staged deployment back.",
+                "Upgrade without --download-only.",
+            )
+        with _ostree_errors("The staged deployment cannot be changed"):
+            change(self._native_of(staged))
+        self.reload()
+
+    def deploy(
+        self, *, stateroot: str, commit: str, origin: str, kargs: Sequence[str]
+    ) -> Deployment:
+        """Write a first deployment into a sysroot that is not running, and make it the default.
+
+        Raises:
+            UserError: libostree cannot.
+        """
+        with _ostree_errors("The system cannot be deployed"):
+            created = self._native.deploy_tree(
+                stateroot, commit, _key_file(origin), None, list(kargs), None
+            )
+            # PyGObject returns an out-parameter alone or behind the success flag, by its version.
+            native = (
+                created[-1] if isinstance(created, tuple) else cast("OSTree.Deployment", created)
+            )
+            self._native.simple_write_deployment(
+                stateroot, native, None, OSTree.SysrootSimpleWriteDeploymentFlags.NONE, None
+            )
+        self.reload()
+        return self.deployments()[0]
+
+    def write_order(self, order: Sequence[Deployment]) -> None:
+        """Make this the boot order, first one next; what is not in it (a staged one) is dropped.
+
+        Raises:
+            UserError: libostree cannot.
+        """
+        with _ostree_errors("The boot order cannot be written"):
+            self._native.write_deployments([self._native_of(each) for each in order], None)
+        self.reload()
+
+    def rewrite_origin(self, deployment: Deployment, origin: str) -> None:
+        """Replace the origin file of an existing deployment.
+
+        Raises:
+            UserError: libostree cannot.
+        """
+        with _ostree_errors("The origin cannot be written"):
+            self._native.write_origin_file(self._native_of(deployment), _key_file(origin), None)
+        self.reload()
+
+    def init_stateroot(self, name: str) -> None:
+        """Make a stateroot, unless it is there."""
+        if not (self.path / "ostree/deploy" / name).is_dir():
+            with _ostree_errors(f"The stateroot '{name}' cannot be made"):
+                self._native.init_osname(name, None)
+
+    def cleanup(self) -> None:
+        """Remove what no deployment needs any more: old roots, kernels, then unreachable objects.
+
+        Raises:
+            UserError: libostree cannot.
+        """
+        with _ostree_errors("What is no longer needed cannot be removed"):
+            self._native.cleanup(None)
+
+    def _record(self, native: OSTree.Deployment) -> Deployment:
+        origin = native.get_origin()
+        configuration = native.get_bootconfig()
+        running = self._native.get_booted_deployment()
+        # Since libostree 2023.8, later than the type information.
+        is_locked = getattr(native, "is_finalization_locked", lambda: False)
+        unlocked = OSTree.Deployment.unlocked_state_to_string(native.get_unlocked())
+        return Deployment(
+            index=native.get_index(),
+            stateroot=native.get_osname(),
+            checksum=native.get_csum(),
+            serial=native.get_deployserial(),
+            origin="" if origin is None else origin.to_data()[0],
+            options="" if configuration is None else configuration.get("options") or "",
+            booted=running is not None and native.equal(running),
+            staged=native.is_staged(),
+            locked=native.is_staged() and bool(is_locked()),
+            pinned=native.is_pinned(),
+            overlay=next((each for each in Overlay if each.value == unlocked), Overlay.NONE),
+            path=self._native.get_deployment_dirpath(native),
+        )
+
+    def _native_of(self, deployment: Deployment) -> OSTree.Deployment:
+        for native in self._native.get_deployments():
+            if (
+                native.get_osname() == deployment.stateroot
+                and native.get_csum() == deployment.checksum
+                and native.get_deployserial() == deployment.serial
+            ):
+                return native
+        raise UserError(
+            f"Deployment {deployment.checksum[:12]}.{deployment.serial} is gone.",
+            "Somebody else changed the deployments; run the command again.",
+        )
+
+
+@contextmanager
+def _ostree_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except GLib.Error as error:
+        raise UserError(f"{what}: {error.message}") from error
+
+
+def _key_file(text: str) -> GLib.KeyFile:
+    parsed = GLib.KeyFile.new()
+    parsed.load_from_data(text, len(text.encode()), GLib.KeyFileFlags.NONE)
+    return parsed
+
+
+def use_own_boot_menu() -> None:
+    """Have libostree write the boot menu with our generator, in this process, where it is installed."""
+    if Path(GRUB_MENU_GENERATOR).exists():
+        os.environ["OSTREE_GRUB2_EXEC"] = GRUB_MENU_GENERATOR
+
+
+def open_system(*, writing: bool) -> Sysroot:
+    """The running system's sysroot.
+
+    Args:
+        writing: enter a private mount namespace, in which libostree can make /sysroot and /boot
+            writable; it has to happen before any thread starts.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    use_own_boot_menu()
+    native = OSTree.Sysroot.new_default()
+    with _ostree_errors("The system's deployments cannot be read"):
+        if writing:
+            native.initialize_with_mount_namespace(None)
+        native.load(None)
+    return Sysroot(native)
+
+
+def open_sysroot(path: Path) -> Sysroot:
+    """A sysroot that is not running, for example the target of an installation.
+
+    Raises:
+        UserError: there is none.
+    """
+    native = OSTree.Sysroot.new(Gio.File.new_for_path(os.fspath(path)))
+    with _ostree_errors(f"{path} is not a sysroot that can be opened"):
+        native.load(None)
+    return Sysroot(native)
+
+
+def create_sysroot(path: Path, repo_configuration: Mapping[tuple[str, str], str]) -> Sysroot:
+    """Lay an empty sysroot out as the root directory of a disk: repository, deployments, /boot.
+
+    Args:
+        path: an existing directory, the physical root to be.
+        repo_configuration: (group, key) to value, for the repository's configuration.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    (path / "boot").mkdir(mode=0o755, exist_ok=True)
+    native = OSTree.Sysroot.new(Gio.File.new_for_path(os.fspath(path)))
+    with _ostree_errors(f"No sysroot can be made in {path}"):
+        native.ensure_initialized(None)
+        native.load(None)
+        repo = native.repo()
+        configuration = repo.copy_config()
+        for (group, key), value in repo_configuration.items():
+            configuration.set_string(group, key, value)
+        repo.write_config(configuration)
+        repo.reload_config(None)
+        native.load(None)
+    return Sysroot(native)
