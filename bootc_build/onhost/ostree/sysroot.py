@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import gi
 
@@ -204,13 +204,9 @@ class Sysroot:
             UserError: libostree cannot.
         """
         with _ostree_errors("The system cannot be deployed"):
-            created = self._native.deploy_tree(
+            native = self._native.deploy_tree(
                 stateroot, commit, _key_file(origin), None, list(kargs), None
-            )
-            # PyGObject returns an out-parameter alone or behind the success flag, by its version.
-            native = (
-                created[-1] if isinstance(created, tuple) else cast("OSTree.Deployment", created)
-            )
+            )[1]
             self._native.simple_write_deployment(
                 stateroot, native, None, OSTree.SysrootSimpleWriteDeploymentFlags.NONE, None
             )
@@ -242,6 +238,20 @@ class Sysroot:
         if not (self.path / "ostree/deploy" / name).is_dir():
             with _ostree_errors(f"The stateroot '{name}' cannot be made"):
                 self._native.init_osname(name, None)
+
+    def configure_repo(self, values: Mapping[tuple[str, str], str]) -> None:
+        """Set values in the repository's configuration file: (group, key) to value.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        repo = self._native.repo()
+        configuration = repo.copy_config()
+        for (group, key), value in values.items():
+            configuration.set_string(group, key, value)
+        with _ostree_errors("The repository's configuration cannot be written"):
+            repo.write_config(configuration)
+            repo.reload_config(None)
 
     def cleanup(self) -> None:
         """Remove what no deployment needs any more: old roots, kernels, then unreachable objects.
@@ -354,11 +364,6 @@ def create_sysroot(path: Path, repo_configuration: Mapping[tuple[str, str], str]
     with _ostree_errors(f"No sysroot can be made in {path}"):
         native.ensure_initialized(None)
         native.load(None)
-        repo = native.repo()
-        configuration = repo.copy_config()
-        for (group, key), value in repo_configuration.items():
-            configuration.set_string(group, key, value)
-        repo.write_config(configuration)
-        repo.reload_config(None)
-        native.load(None)
-    return Sysroot(native)
+    sysroot = Sysroot(native)
+    sysroot.configure_repo(repo_configuration)
+    return sysroot

@@ -1,0 +1,140 @@
+"""Lay GRUB down in a directory that becomes /boot and the EFI system partition, without a device.
+
+BIOS: ``grub/i386-pc/{boot.img,core.img}``; whoever makes the disk writes them into the boot sector and
+the BIOS boot partition. UEFI: the signed shim and GRUB on the removable-media path, which firmware
+boots without being told. Both read ``grub/grub.cfg`` of the file system that holds /boot, which is a
+link to the menu that is swapped together with the boot entries.
+"""
+
+import platform
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootc_build.onhost import process
+from bootc_build.onhost.errors import UserError
+
+# All that reading the menu and the kernel takes, so that nothing is loaded from disk before the menu.
+_BIOS_MODULES = (
+    "biosdisk", "part_gpt", "part_msdos", "ext2", "normal", "configfile", "linux", "search",
+    "search_fs_uuid", "search_label", "serial", "terminal", "test", "true", "loadenv", "regexp",
+    "echo", "cat", "ls", "minicmd", "sleep", "reboot", "halt", "probe", "gzio", "zstd",
+)  # fmt: skip
+# The signed GRUB of Debian looks for its configuration here, on the partition that it came from.
+_VENDOR_DIRECTORY = "EFI/debian"
+
+
+@dataclass(frozen=True)
+class _Efi:
+    """Names of one architecture: as UEFI spells it, and GRUB's name of the platform."""
+
+    suffix: str
+    platform: str
+
+
+_EFI = {"x86_64": _Efi("x64", "x86_64-efi"), "aarch64": _Efi("aa64", "arm64-efi")}
+
+
+def supported(machine: str | None = None) -> tuple[str, ...]:
+    """The kinds of firmware that there is a boot loader for on a machine (``uname -m``)."""
+    machine = machine or platform.machine()
+    return (("bios",) if machine == "x86_64" else ()) + (("uefi",) if machine in _EFI else ())
+
+
+def _require(files: Sequence[tuple[Path, str]]) -> None:
+    missing = [(path, package) for path, package in files if not path.exists()]
+    if missing:
+        packages = " ".join(dict.fromkeys(package for _, package in missing))
+        raise UserError(
+            f"The image lacks what its boot loader is made of: {missing[0][0]}.",
+            f"Install in the Containerfile: {packages}",
+        )
+
+
+def _find_boot(boot_uuid: str) -> str:
+    return (
+        f"search --no-floppy --fs-uuid --set=root {boot_uuid}\n"
+        "set prefix=($root)/grub\n"
+        "configfile ($root)/grub/grub.cfg\n"
+    )
+
+
+def _install_bios(image_root: Path, boot: Path, boot_uuid: str) -> None:
+    modules = image_root / "usr/lib/grub/i386-pc"
+    mkimage = image_root / "usr/bin/grub-mkimage"
+    _require([(modules / "boot.img", "grub-pc-bin"), (mkimage, "grub-common")])
+    target = boot / "grub/i386-pc"
+    target.mkdir(parents=True)
+    early = target / "load.cfg"
+    early.write_text(_find_boot(boot_uuid))
+    process.run(
+        [
+            str(mkimage),
+            f"--directory={modules}",
+            "--format=i386-pc",
+            "--prefix=(,gpt1)/grub",
+            f"--config={early}",
+            "--compression=auto",
+            f"--output={target / 'core.img'}",
+            *_BIOS_MODULES,
+        ]
+    )
+    early.unlink()
+    shutil.copyfile(modules / "boot.img", target / "boot.img")
+
+
+def _install_uefi(image_root: Path, boot: Path, boot_uuid: str, efi: _Efi) -> None:
+    shim_directory = image_root / "usr/lib/shim"
+    suffix = efi.suffix
+    shim = shim_directory / f"shim{suffix}.efi.signed"
+    manager = shim_directory / f"mm{suffix}.efi.signed"
+    grub = image_root / f"usr/lib/grub/{efi.platform}-signed/grub{suffix}.efi.signed"
+    architecture = "amd64" if suffix == "x64" else "arm64"
+    _require([(shim, "shim-signed"), (grub, f"grub-efi-{architecture}-signed")])
+    for directory, shim_name in (
+        ("EFI/BOOT", f"BOOT{suffix.upper()}.EFI"),
+        (_VENDOR_DIRECTORY, f"shim{suffix}.efi"),
+    ):
+        target = boot / "efi" / directory
+        target.mkdir(parents=True)
+        shutil.copyfile(shim, target / shim_name)
+        shutil.copyfile(grub, target / f"grub{suffix}.efi")
+        if manager.exists():
+            shutil.copyfile(manager, target / f"mm{suffix}.efi")
+    (boot / "efi" / _VENDOR_DIRECTORY / "grub.cfg").write_text(_find_boot(boot_uuid))
+
+
+def install(
+    bootloaders: Sequence[str], *, boot: Path, boot_uuid: str, image_root: Path = Path("/")
+) -> None:
+    """Lay the boot loader files down.
+
+    Args:
+        bootloaders: for which firmware: ``bios``, ``uefi``.
+        boot: the directory that becomes /boot; the EFI system partition is ``efi`` in it.
+        boot_uuid: UUID of the file system that /boot will be on.
+        image_root: where the image's own boot loader packages are.
+
+    Raises:
+        UserError: the image lacks the packages, or there is no boot loader for this machine.
+    """
+    machine = platform.machine()
+    for wanted in bootloaders:
+        if wanted not in supported(machine):
+            raise UserError(
+                f"There is no boot loader for '{wanted}' on {machine}.",
+                f"Use --bootloader-target with: {','.join(supported(machine))}",
+            )
+    if "bios" in bootloaders:
+        _install_bios(image_root, boot, boot_uuid)
+    if "uefi" in bootloaders:
+        _install_uefi(image_root, boot, boot_uuid, _EFI[machine])
+    (boot / "grub").mkdir(exist_ok=True)
+    menu = boot / "grub/grub.cfg"
+    if not menu.is_symlink():
+        menu.symlink_to("../loader/grub.cfg")
+    # Boot entries name kernels as /boot/ostree/..., also where /boot is a file system of its own.
+    itself = boot / "boot"
+    if not itself.is_symlink():
+        itself.symlink_to(".")

@@ -1,0 +1,194 @@
+"""Install an image into an empty root directory: repository, deployment, boot entries, boot loader.
+
+Runs inside the image that it installs (its libostree, its GRUB), needs root, and neither systemd nor a
+mount nor a device: the target may be a scratch tree that becomes file systems later.
+"""
+
+import configparser
+import json
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bootc_build.onhost import process, pull
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.host import kargs
+from bootc_build.onhost.host.origin import Origin
+from bootc_build.onhost.install import bootloader, request
+from bootc_build.onhost.install.request import InstallRequest
+from bootc_build.onhost.oci.manifest import ANNOTATION_CREATED
+from bootc_build.onhost.progress import Progress
+
+if TYPE_CHECKING:
+    from bootc_build.onhost.ostree.repo import Repo
+
+_ALEPH: Final = ".bootc-aleph.json"
+# What may be in an "empty" root: a fresh file system's own, and mount points of /boot and the ESP.
+_TOLERATED: Final = frozenset({"lost+found", "boot", "efi"})
+MENU_GENERATOR: Final = "/usr/libexec/bootc/grub-menu"
+_PREPARE_ROOT: Final = ("usr/etc/ostree/prepare-root.conf", "usr/lib/ostree/prepare-root.conf")
+
+
+def check_target(root: Path) -> None:
+    """Make sure that a target can be installed into.
+
+    Raises:
+        UserError: it is not a directory, or something is in it.
+    """
+    if not root.is_dir():
+        raise UserError(f"The target {root} is not a directory.", "Mount or make it first.")
+    pending = [root]
+    while pending:
+        for entry in sorted(pending.pop().iterdir()):
+            if entry.name not in _TOLERATED or not entry.is_dir():
+                raise UserError(
+                    f"The target {root} is not empty: {entry} is there.",
+                    "Install into an empty directory or a fresh file system.",
+                )
+            if entry.name != "lost+found":
+                pending.append(entry)
+
+
+def _uuid(spec: str) -> str:
+    kind, equals, value = spec.partition("=")
+    if kind != "UUID" or not equals or not value:
+        raise UserError(
+            f"GRUB cannot find /boot by '{spec}'.",
+            "Give --boot-mount-spec (or --root-mount-spec, where there is no separate /boot) as UUID=...",
+        )
+    return value
+
+
+def install_to_filesystem(wanted: InstallRequest, progress: Progress) -> None:
+    """Install; see `InstallRequest`.
+
+    Raises:
+        UserError: the target is not empty, the image cannot be had or is not bootable, it lacks its
+            boot loader, libostree failed.
+    """
+    if os.geteuid() != 0:
+        raise UserError("Installing needs root.", "Run the command as root or with sudo.")
+    check_target(wanted.root_path)
+    boot_uuid = _uuid(wanted.boot_mount_spec or wanted.root_mount_spec)
+    os.umask(0o022)
+    if not wanted.finalize:
+        # Read by libostree when a sysroot is opened. An immutable flag could neither be copied by
+        # mke2fs nor removed with the scratch tree; and a scratch tree need not survive a power cut.
+        os.environ["OSTREE_SYSROOT_DEBUG"] = "mutable-deployments"
+        os.environ["OSTREE_SYSROOT_OPTS"] = "skip-sync"
+    deployment_root, pulled = _deploy(wanted, progress)
+    _configure(wanted, deployment_root)
+    progress.step("Installing the boot loader")
+    boot = wanted.root_path / "boot"
+    bootloader.install(wanted.bootloaders, boot=boot, boot_uuid=boot_uuid)
+    _first_menu(deployment_root, boot)
+    _write_aleph(wanted, pulled)
+
+
+def _deploy(wanted: InstallRequest, progress: Progress) -> tuple[Path, pull.PulledImage]:
+    # libostree is loaded late: `bootc --help` and wrong arguments should not have to wait for it.
+    from bootc_build.onhost.ostree import sysroot as ostree_sysroot  # noqa: PLC0415
+    from bootc_build.onhost.ostree.tree import read_text_files  # noqa: PLC0415
+
+    progress.step("Making an empty sysroot")
+    sysroot = ostree_sysroot.create_sysroot(
+        wanted.root_path,
+        {
+            # The first menu is written by hand, after the boot loader is there.
+            ("sysroot", "bootloader"): "none",
+            ("sysroot", "bootprefix"): "true",
+        },
+    )
+    repo = sysroot.repo
+    if not wanted.finalize:
+        repo.disable_fsync()
+    pulled = pull.pull(
+        repo,
+        wanted.source,
+        progress=progress,
+        install=not wanted.finalize,
+        target=wanted.target,
+    )
+    progress.step("Deploying")
+    image_kargs = kargs.image_kargs(
+        read_text_files(repo, pulled.merge_commit, kargs.KARGS_DIRECTORY)
+    )
+    sysroot.init_stateroot(wanted.stateroot)
+    deployment = sysroot.deploy(
+        stateroot=wanted.stateroot,
+        commit=pulled.merge_commit,
+        origin=Origin.of_image(wanted.target.to_origin()).serialise(),
+        kargs=request.kernel_arguments(wanted, image_kargs),
+    )
+    sysroot.configure_repo(
+        {
+            ("sysroot", "bootloader"): "grub2",
+            ("sysroot", "readonly"): _readonly(repo, pulled.merge_commit),
+        }
+    )
+    return wanted.root_path / deployment.path, pulled
+
+
+def _readonly(repo: "Repo", commit: str) -> str:
+    """Whether /sysroot is mounted read-only at boot: as the image says, which by default it is."""
+    from bootc_build.onhost.ostree.tree import read_text_file  # noqa: PLC0415
+
+    for path in _PREPARE_ROOT:
+        text = read_text_file(repo, commit, path)
+        if text is not None:
+            parser = configparser.ConfigParser(interpolation=None, strict=False)
+            parser.read_string(text)
+            return str(parser.getboolean("sysroot", "readonly", fallback=True)).lower()
+    return "true"
+
+
+def _configure(wanted: InstallRequest, deployment_root: Path) -> None:
+    etc = deployment_root / "etc"
+    if wanted.boot_mount_spec:
+        table = etc / "fstab"
+        existing = table.read_text() if table.is_file() else ""
+        _replace(table, request.fstab(existing, wanted.boot_mount_spec))
+    if wanted.root_ssh_authorized_keys is not None:
+        (etc / "tmpfiles.d").mkdir(exist_ok=True)
+        _replace(
+            etc / "tmpfiles.d/bootc-root-ssh.conf",
+            request.root_ssh_tmpfiles(wanted.root_ssh_authorized_keys),
+        )
+
+
+def _replace(path: Path, text: str) -> None:
+    # By rename: the old file may be a hard link into the repository.
+    new = path.with_name(path.name + ".new")
+    new.write_text(text)
+    new.chmod(0o644)
+    new.replace(path)
+
+
+def _first_menu(deployment_root: Path, boot: Path) -> None:
+    generator = deployment_root / MENU_GENERATOR.lstrip("/")
+    if not generator.exists():
+        raise UserError(
+            f"The image lacks {MENU_GENERATOR}, which writes the boot menu.",
+            "Build it on a base image of bootc-build base.",
+        )
+    process.run([str(generator), "-o", str(boot / "loader/grub.cfg")])
+
+
+def _write_aleph(wanted: InstallRequest, pulled: pull.PulledImage) -> None:
+    record: dict[str, object] = {
+        "image": wanted.source.name,
+        "digest": pulled.manifest_digest,
+        "target-image": wanted.target.to_origin(),
+        "labels": dict(sorted(pulled.config.labels.items())),
+        "version": pulled.config.version,
+        "timestamp": pulled.config.labels.get(ANNOTATION_CREATED),
+        "kernel": platform.release(),
+        "selinux": "disabled",
+    }
+    if not wanted.finalize:
+        # The name of a scratch copy would say nothing to the installed system, and the builder's
+        # kernel is no property of what it built: the same image gives the same disk.
+        del record["image"]
+        record["kernel"] = ""
+    _replace(wanted.root_path / _ALEPH, json.dumps(record, indent=2) + "\n")
