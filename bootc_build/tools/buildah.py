@@ -7,6 +7,7 @@ machine may forbid, and the host's network as it is.
 
 import json
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -112,7 +113,7 @@ class WorkingContainer:
 
     def commit(
         self,
-        tag: str,
+        tag: str | None,
         *,
         timestamp: int | None = None,
         squash: bool = False,
@@ -121,7 +122,7 @@ class WorkingContainer:
         """Write the container as image ``tag`` and return the image's id (64 hex digits).
 
         Args:
-            tag: name in local storage; an image that had it keeps its layers, without the name.
+            tag: name in local storage; an image that had it keeps its layers, without the name. None: no name.
             timestamp: seconds since the epoch for the image and every file in the new layer.
             squash: one layer instead of one more.
             omit_history: leave buildah's history out.
@@ -133,7 +134,8 @@ class WorkingContainer:
             command.append("--squash")
         if omit_history:
             command.append("--omit-history")
-        done = run([*command, self.name, tag], remedy="Is there space left? See: df -h")
+        target = [self.name] if tag is None else [self.name, tag]
+        done = run([*command, *target], remedy="Is there space left? See: df -h")
         return done.stdout.split()[-1].removeprefix("sha256:")
 
 
@@ -190,18 +192,66 @@ def remove_image(image: str) -> None:
     run(["buildah", "rmi", image], check=False)
 
 
+def tag_image(image: str, names: Sequence[str]) -> None:
+    """Give a local image more names; an image that had one of them loses it."""
+    run(["buildah", "tag", image, *names])
+
+
+def images_with_label(label: str) -> tuple[str, ...]:
+    """Ids (64 hex digits) of the local images with the label ("name=value"), newest first."""
+    done = run(
+        ["buildah", "images", "--quiet", "--no-trunc", "--all", "--filter", f"label={label}"]
+    )
+    ids = [line.removeprefix("sha256:") for line in done.stdout.split()]
+    return tuple(dict.fromkeys(ids))
+
+
 def build(
     arguments: Sequence[str],
     on_line: Callable[[str], None],
     *,
     cwd: Path | None = None,
     remedy: str = "",
-) -> None:
-    """``buildah build`` with chroot isolation and the given arguments; each output line is handed over.
+) -> str:
+    """``buildah build`` with chroot isolation and the given arguments; returns the image's id (hex).
+
+    However it ends, no working container and no mount of this build is left.
+
+    Args:
+        arguments: flags and context directory; flags given here win over those set here.
+        on_line: takes each line of the merged output as it appears.
+        cwd: working directory.
+        remedy: what the user can do when it fails.
 
     Raises:
         CommandError: the build failed; has the last lines.
     """
-    run_streaming(
-        ["buildah", "build", "--isolation", ISOLATION, *arguments], on_line, cwd=cwd, remedy=remedy
-    )
+    # buildah leaves its working containers behind when it is interrupted, under names that tell nothing
+    # about whose they are. What it notes about each of them includes the secrets on offer, so an offer
+    # that no step takes tells ours from those of another build at the same time.
+    marker = f"bootc-build-{secrets.token_hex(8)}"
+    with tempfile.TemporaryDirectory(prefix="bootc-build-") as folder:
+        id_file = Path(folder, "id")
+        argv = ["buildah", "build", "--isolation", ISOLATION, "--force-rm"]
+        argv += ["--secret", f"id={marker},src=/dev/null", "--iidfile", str(id_file), *arguments]
+        try:
+            run_streaming(argv, on_line, cwd=cwd, remedy=remedy)
+        except BaseException:
+            _remove_containers_of_build(marker)
+            raise
+        return id_file.read_text().strip().removeprefix("sha256:")
+
+
+def _remove_containers_of_build(marker: str) -> None:
+    done = run(["buildah", "info"], check=False)
+    if done.status != 0:
+        return
+    store = json.loads(done.stdout)["store"]
+    folder = Path(store["GraphRoot"], f"{store['GraphDriverName']}-containers")
+    for record in folder.glob("*/userdata/buildah.json"):
+        try:
+            ours = marker in record.read_text()
+        except OSError:  # another build's, removed just now
+            continue
+        if ours:
+            run(["buildah", "rm", record.parent.parent.name], check=False)
