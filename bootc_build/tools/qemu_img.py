@@ -1,0 +1,37 @@
+"""qemu-img: disk formats."""
+
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from bootc_build.onhost.process import CommandError, running
+
+_PERCENT = re.compile(rb"\(([0-9.]+)/100%\)")
+
+
+def convert_to_qcow2(raw: Path, target: Path, on_share: Callable[[float], None]) -> None:
+    """Write a qcow2 with zstd-compressed clusters.
+
+    Args:
+        raw: a raw disk.
+        target: the new file.
+        on_share: is told the share that is done, 0 to 1.
+
+    Raises:
+        MissingProgramError, CommandError.
+    """
+    # Without -W, so that clusters stay in order and the same disk makes the same file.
+    argv = ["qemu-img", "convert", "-p", "-c", "-f", "raw", "-O", "qcow2"]
+    argv += ["-o", "compression_type=zstd", str(raw), str(target)]
+    with running(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None  # noqa: S101 - asked for above
+        assert process.stderr is not None  # noqa: S101 - asked for above
+        while said := os.read(process.stdout.fileno(), 4096):
+            if found := _PERCENT.findall(said):
+                on_share(float(found[-1]) / 100)
+        tail = process.stderr.read().decode(errors="backslashreplace")
+        status = process.wait()
+    if status != 0:
+        raise CommandError(argv, status, tail)
