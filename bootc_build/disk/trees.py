@@ -1,0 +1,90 @@
+"""The installed tree, taken apart into what goes on each partition, and measured."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootc_build.disk.plan import Contents
+
+_BLOCK = 4096
+_BOOT = Path("boot")
+_EFI = Path("efi")
+_DEPLOYMENTS = Path("ostree/deploy")
+
+
+@dataclass(frozen=True)
+class Trees:
+    """One folder for each partition with a file system.
+
+    Attributes:
+        root: without the contents of /boot.
+        boot: without the contents of /boot/efi.
+        esp: what is below /boot/efi.
+    """
+
+    root: Path
+    boot: Path
+    esp: Path
+
+    def deployment_roots(self) -> list[str]:
+        """Absolute paths, in the root file system, of the folders that libostree keeps immutable."""
+        found = self.root.glob(f"{_DEPLOYMENTS}/*/deploy/*.[0-9]*/")
+        return sorted(
+            f"/{path.relative_to(self.root)}" for path in found if path.suffix != ".origin"
+        )
+
+    def core_image(self) -> Path:
+        """GRUB's core.img for BIOS."""
+        return self.boot / "grub/i386-pc/core.img"
+
+    def boot_image(self) -> Path:
+        """GRUB's boot.img for BIOS."""
+        return self.boot / "grub/i386-pc/boot.img"
+
+
+def split(target: Path) -> Trees:
+    """Move /boot and /boot/efi out of an installed tree; empty mount points stay in their places."""
+    trees = Trees(
+        target, target.with_name(target.name + ".boot"), target.with_name(target.name + ".esp")
+    )
+    efi, boot = target / _BOOT / _EFI, target / _BOOT
+    for mount_point, apart in ((efi, trees.esp), (boot, trees.boot)):
+        if mount_point.is_dir():
+            mount_point.rename(apart)
+        else:
+            apart.mkdir(0o755)
+        mount_point.mkdir(0o755, parents=True, exist_ok=True)
+    return trees
+
+
+def settle(trees: Trees, timestamp: int) -> Contents:
+    """Measure the trees, and turn times later than ``timestamp`` back to it, so that "now" leaves no trace.
+
+    Returns:
+        Bytes of whole blocks, each inode counted once.
+    """
+    return Contents(*(_settle(tree, timestamp) for tree in (trees.root, trees.boot, trees.esp)))
+
+
+def _settle(tree: Path, timestamp: int) -> int:
+    limit = timestamp * 1_000_000_000
+    seen: set[int] = set()
+    total = 0
+    pending = [str(tree)]
+    while pending:
+        folder = pending.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder:
+                    pending.append(entry.path)
+                elif entry.inode() in seen:
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                seen.add(status.st_ino)
+                # Holes stay holes, so what is allocated counts and not the length.
+                total += min(status.st_blocks * 512, -(-status.st_size // _BLOCK) * _BLOCK)
+                if status.st_mtime_ns > limit:
+                    os.utime(entry.path, ns=(limit, limit), follow_symlinks=False)
+    os.utime(tree, ns=(limit, limit))
+    return total

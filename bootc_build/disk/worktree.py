@@ -1,0 +1,83 @@
+"""The folder that a disk is made in: beside the output, on the same file system, gone at the end.
+
+Layout: ``OUTPUT/.bootc-build-XXXXXXXX/`` with whatever the steps put there. A finished disk leaves it by
+rename. The folder is removed however the block ends; while it is removed signals wait, so that a second
+Ctrl-C does not leave half of it.
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bootc_build.onhost.errors import UserError
+
+_PREFIX = ".bootc-build-"
+_FS_IOC_GETFLAGS = 0x80086601
+_FS_IOC_SETFLAGS = 0x40086602
+_PROTECTED = 0x10 | 0x20  # immutable, append-only
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def work_tree(output: Path) -> Iterator[Path]:
+    """A private folder in ``output`` (made if need be), for the length of the ``with`` block.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=output))
+    except OSError as error:
+        raise UserError(
+            f"Nothing can be written in {output}: {error.strerror}.",
+            "Give another folder with --output.",
+        ) from error
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all below it, files with the immutable flag too. None there is no error."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        shutil.rmtree(folder, onerror=_unprotect_and_retry)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _unprotect_and_retry(function: Callable[..., Any], path: str, failure: Any) -> None:  # noqa: ANN401 - shutil's protocol
+    error = failure[1]
+    if isinstance(error, FileNotFoundError):
+        return
+    if not isinstance(error, PermissionError):
+        raise error
+    for protected in (os.path.dirname(path), path):  # noqa: PTH120 - str, as shutil has it
+        _drop_flags(protected)
+    if function in (os.unlink, os.rmdir):
+        function(path)
+    else:
+        shutil.rmtree(path)
+
+
+def _drop_flags(path: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        (flags,) = struct.unpack("l", fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, bytes(8)))
+        fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, struct.pack("l", flags & ~_PROTECTED))
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
