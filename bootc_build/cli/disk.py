@@ -1,0 +1,116 @@
+"""``bootc-build disk``: an image becomes disk files."""
+
+import argparse
+import json
+import os
+import re
+from pathlib import Path
+
+from bootc_build.cli.output import StderrProgress
+from bootc_build.disk.build import DiskRequest, WrittenDisk, build_disk, parse_target
+from bootc_build.disk.formats import DiskType
+from bootc_build.disk.plan import in_words, parse_size
+from bootc_build.onhost.errors import UsageError, UserError
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("image", metavar="IMAGE", help="name or id of an image in local storage")
+    parser.add_argument(
+        "--type",
+        default=DiskType.RAW.value,
+        metavar="TYPE[,TYPE…]",
+        help=f"formats to write: {', '.join(DiskType)} (default: raw)",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path(), metavar="DIR", help="folder to write to (default: .)"
+    )
+    parser.add_argument(
+        "--name", default="disk", help="file name without suffix (default: disk, so disk.raw)"
+    )
+    parser.add_argument(
+        "--size",
+        metavar="SIZE",
+        help="size of the whole disk, like 20G (default: 10G, or more where the image wants it)",
+    )
+    parser.add_argument(
+        "--target-imgref",
+        metavar="REF",
+        help="the image that the host follows, like registry.example/os:latest (default: IMAGE's own name)",
+    )
+    parser.add_argument(
+        "--karg",
+        action="append",
+        default=[],
+        metavar="ARG",
+        help="a kernel argument more; may be repeated",
+    )
+    parser.add_argument(
+        "--format", choices=("human", "json"), default="human", help="how to print what was written"
+    )
+
+
+def run(args: argparse.Namespace, progress: StderrProgress) -> int:
+    """Make the disks and print their paths."""
+    request = DiskRequest(
+        image=args.image,
+        types=_types(args.type),
+        output=args.output,
+        name=_name(args.name),
+        size=None if args.size is None else parse_size(args.size),
+        target=None if args.target_imgref is None else parse_target(args.target_imgref),
+        kargs=tuple(args.karg),
+    )
+    if os.geteuid() != 0:
+        raise UserError(
+            "Making a disk needs root, to keep the owners of the image's files.",
+            f"Run it with: sudo bootc-build disk {args.image} …",
+        )
+    written = build_disk(request, progress)
+    progress.step("Done")
+    print(_as_json(written) if args.format == "json" else _as_text(written))
+    return 0
+
+
+def _types(text: str) -> list[DiskType]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in set(DiskType):
+            raise UsageError(
+                f"'{name}' is not a type of disk.", f"Known types: {', '.join(DiskType)}"
+            )
+    if not names:
+        raise UsageError("--type is empty.", f"Known types: {', '.join(DiskType)}")
+    return [kind for kind in DiskType if kind in names]
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise UsageError(
+            f"'{text}' cannot be the name of a disk.", "Use letters, digits, '.', '_', '+' and '-'."
+        )
+    return text
+
+
+def _as_text(written: list[WrittenDisk]) -> str:
+    return "\n".join(
+        f"{disk.path}  ({in_words(disk.disk_bytes)} disk, {in_words(disk.stored_bytes)} stored)"
+        for disk in written
+    )
+
+
+def _as_json(written: list[WrittenDisk]) -> str:
+    return json.dumps(
+        [
+            {
+                "type": disk.type.value,
+                "path": str(disk.path),
+                "diskBytes": disk.disk_bytes,
+                "storedBytes": disk.stored_bytes,
+            }
+            for disk in written
+        ],
+        indent=2,
+    )

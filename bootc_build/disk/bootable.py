@@ -1,0 +1,69 @@
+"""What an image must have to become a disk, looked at before anything is written. All faults at once."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from bootc_build.onhost.errors import UserError
+
+# Where Debian's packages put GRUB and shim. Globs, relative to the image's root.
+_GRUB_BIOS = ("usr/lib/grub/i386-pc/boot.img", "grub-pc-bin")
+_UEFI = (
+    ("usr/lib/shim/shimx64.efi.signed", "shim-signed"),
+    ("usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed", "grub-efi-amd64-signed"),
+)
+
+
+class NotBootableError(UserError):
+    """An image lacks what a disk needs."""
+
+    def __init__(self, image: str, faults: Iterable[str]) -> None:
+        lines = "".join(f"\n  - {fault}" for fault in faults)
+        super().__init__(
+            f"Image '{image}' cannot be installed to a disk:{lines}",
+            "Start its Containerfile from a base image made with: bootc-build base",
+        )
+
+
+def check_label(image: str, labels: Mapping[str, str]) -> None:
+    """Require the label that says an image is meant to boot.
+
+    Raises:
+        NotBootableError.
+    """
+    if labels.get("containers.bootc") == "1" or labels.get("ostree.bootable"):
+        return
+    raise NotBootableError(image, ["it has no label containers.bootc=1"])
+
+
+def check_root(image: str, root: Path) -> None:
+    """Require kernel, initramfs, bootc and a boot loader in the image's file system at ``root``.
+
+    Raises:
+        NotBootableError: names everything that is missing.
+    """
+    faults = list(_faults(root))
+    if faults:
+        raise NotBootableError(image, faults)
+
+
+def _faults(root: Path) -> Iterator[str]:
+    yield from _kernel_faults(root)
+    if not (root / "usr/bin/bootc").exists():
+        yield "it has no bootc (/usr/bin/bootc)"
+    if not (root / "sysroot").is_dir():
+        yield "it has no /sysroot"
+    for path, package in (_GRUB_BIOS, *_UEFI):
+        if not (root / path).exists():
+            yield f"it has no /{path} (package {package})"
+
+
+def _kernel_faults(root: Path) -> Iterator[str]:
+    kernels = sorted(path.parent for path in root.glob("usr/lib/modules/*/vmlinuz"))
+    if not kernels:
+        yield "it has no kernel (/usr/lib/modules/VERSION/vmlinuz)"
+    if len(kernels) > 1:
+        found = ", ".join(path.name for path in kernels)
+        yield f"it has {len(kernels)} kernels ({found}): one must go"
+    for kernel in kernels:
+        if not (kernel / "initramfs.img").exists():
+            yield f"its kernel {kernel.name} has no /usr/lib/modules/{kernel.name}/initramfs.img"

@@ -1,0 +1,93 @@
+"""The image installs itself: its own ``bootc install`` lays out the tree that becomes the disk.
+
+It runs inside the image (buildah's chroot isolation), so that the target's own libostree and boot loader
+tools write the target's formats. It sees the image as an OCI layout and an empty folder, both bind mounts
+for that one command.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootc_build.disk.plan import Identity
+from bootc_build.onhost.oci.reference import ImageReference
+from bootc_build.tools.buildah import Volume, WorkingContainer
+from bootc_build.tools.progress import Progress
+
+IMAGE_TAG = "image"
+_SOURCE = "/run/bootc-build/src"
+_TARGET = "/run/bootc-build/target"
+_CONSOLES = ("console=tty0", "console=ttyS0,115200n8")
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What the installed system is told.
+
+    Attributes:
+        target: the image that it follows from then on.
+        kargs: kernel arguments beyond the image's own.
+        identity: has the UUIDs of the file systems to come.
+        timestamp: seconds since the epoch, for times that the installation records.
+    """
+
+    target: ImageReference
+    kargs: Sequence[str]
+    identity: Identity
+    timestamp: int
+
+    def kernel_arguments(self) -> list[str]:
+        """The user's arguments, after consoles on screen and serial port unless the user chose some."""
+        if any(karg.startswith("console=") for karg in self.kargs):
+            return list(self.kargs)
+        return [*_CONSOLES, *self.kargs]
+
+
+def install_command(installation: Installation) -> list[str]:
+    """The command that runs inside the image."""
+    identity = installation.identity
+    command = [
+        "bootc",
+        "install",
+        "to-filesystem",
+        *("--source-imgref", f"oci:{_SOURCE}:{IMAGE_TAG}"),
+        *("--target-imgref", installation.target.skopeo),
+        *("--root-mount-spec", f"UUID={identity.root_uuid}"),
+        *("--boot-mount-spec", f"UUID={identity.boot_uuid}"),
+        *("--stateroot", "default"),
+        "--generic-image",
+        "--skip-finalize",
+        *("--bootloader-target", "bios,uefi"),
+    ]
+    for karg in installation.kernel_arguments():
+        command += ["--karg", karg]
+    return [*command, _TARGET]
+
+
+def populate(
+    container: WorkingContainer,
+    layout: Path,
+    target: Path,
+    *,
+    installation: Installation,
+    progress: Progress,
+) -> None:
+    """Install the image to the empty folder ``target``.
+
+    Args:
+        container: a working container of the image.
+        layout: OCI layout that has the image under ``IMAGE_TAG``.
+        target: empty folder.
+        installation: what the system is told.
+        progress: gets the installer's lines.
+
+    Raises:
+        CommandError: the installer failed; has its last lines.
+    """
+    container.run(
+        install_command(installation),
+        volumes=(Volume(layout, _SOURCE, read_only=True), Volume(target, _TARGET)),
+        env={"SOURCE_DATE_EPOCH": str(installation.timestamp)},
+        on_line=progress.detail,
+        remedy="This is what the image's own installer said; -v shows all of it.",
+    )

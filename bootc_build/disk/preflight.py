@@ -1,0 +1,104 @@
+"""What can be known to fail before it begins: missing programs, too little space."""
+
+import errno
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bootc_build.disk.formats import DiskType
+from bootc_build.disk.plan import BOOT_BYTES, in_words
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.process import CommandError, MissingProgramError, find_program
+
+# Program -> the Debian package that has it.
+_PROGRAMS = {
+    "buildah": "buildah",
+    "skopeo": "skopeo",
+    "sfdisk": "fdisk",
+    "mke2fs": "e2fsprogs",
+    "debugfs": "e2fsprogs",
+    "dumpe2fs": "e2fsprogs",
+    "mformat": "mtools",
+    "mmd": "mtools",
+    "mcopy": "mtools",
+}
+_PROGRAMS_BY_TYPE = {DiskType.QCOW2: {"qemu-img": "qemu-utils"}}
+_NO_SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+_NO_SPACE_WORDS = ("No space left on device", "no space left on device", "Disk quota exceeded")
+
+
+def check_programs(types: Sequence[DiskType]) -> None:
+    """Require every program that these types need.
+
+    Raises:
+        UserError: names all that are missing, and their packages.
+    """
+    needed = dict(_PROGRAMS)
+    for kind in types:
+        needed |= _PROGRAMS_BY_TYPE.get(kind, {})
+    missing = [program for program in needed if not _is_there(program)]
+    if missing:
+        packages = dict.fromkeys(needed[program] for program in missing)
+        raise UserError(
+            f"Not installed: {', '.join(missing)}.",
+            f"Install them with: apt-get install {' '.join(packages)}",
+        )
+
+
+def space_needed(image_bytes: int, types: Sequence[DiskType]) -> int:
+    """Bytes that making a disk takes at its highest, an estimate from above.
+
+    The exported image and the installed tree exist together; the disk is written when the first is gone.
+    """
+    kept = image_bytes // 2 if DiskType.QCOW2 in types else 0
+    return 2 * image_bytes + image_bytes // 4 + BOOT_BYTES // 8 + kept
+
+
+def check_space(folder: Path, image_bytes: int, types: Sequence[DiskType]) -> None:
+    """Require free space for the work.
+
+    Raises:
+        UserError: says how much is needed and how much there is.
+    """
+    needed = space_needed(image_bytes, types)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"Making this disk takes about {in_words(needed)} in {folder}, {in_words(free)} are free.",
+            "Free some space, or give another folder with --output.",
+        )
+
+
+@contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Turn the many ways in which programs report a full disk into one error.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE_ERRORS:
+            raise
+        raise _full(folder) from error
+    except CommandError as error:
+        if not any(words in error.tail for words in _NO_SPACE_WORDS):
+            raise
+        raise _full(folder) from error
+
+
+def _full(folder: Path) -> UserError:
+    return UserError(
+        f"No space is left in {folder}; nothing was written.",
+        "Free some space, or give another folder with --output.",
+    )
+
+
+def _is_there(program: str) -> bool:
+    try:
+        find_program(program)
+    except MissingProgramError:
+        return False
+    return True
