@@ -1,0 +1,126 @@
+"""Build a bootable base image from distribution packages, straight into local container storage."""
+
+import os
+import time
+from pathlib import Path
+
+from bootc_build.image import base_tree
+from bootc_build.image.base_plan import BasePlan
+from bootc_build.onhost.errors import UserError
+from bootc_build.tools import mmdebstrap
+from bootc_build.tools.apt_sources import archive_keyring
+from bootc_build.tools.buildah import WorkingContainer, working_container
+from bootc_build.tools.progress import Progress
+
+_PRESET = "usr/lib/systemd/system-preset/10-bootc.preset"
+# dracut's shutdown hook unpacks the initramfs again at every shutdown, for storage that we do not set up.
+_MASKED = ("dracut-shutdown.service",)
+_IMAGE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_DPKG_BUILD_OPTIONS = (
+    "force-unsafe-io",  # a tree that a crash leaves behind is thrown away
+    "force-confdef",
+    "force-confold",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-include=/usr/share/locale/locale.alias",
+    "path-exclude=/usr/share/lintian/*",
+)
+
+
+def package_cache() -> Path:
+    """Where downloaded packages are kept between builds."""
+    if os.geteuid() == 0 and "XDG_CACHE_HOME" not in os.environ:
+        return Path("/var/cache/bootc-build/apt")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "bootc-build/apt"
+
+
+def build_base(plan: BasePlan, progress: Progress, *, epoch: int | None = None) -> str:
+    """Build the image that the plan describes and return its id.
+
+    The same packages give the same image: every file gets the time ``epoch``, or without one that of the
+    newest file in the packages.
+
+    Args:
+        plan: what to build.
+        progress: who listens.
+        epoch: seconds since 1970.
+
+    Raises:
+        UserError: not root, a missing program, an archive that cannot be used, a full disk.
+    """
+    if os.geteuid() != 0:
+        raise UserError(
+            "Building a base image needs root: its files belong to many users.", "Run it with sudo."
+        )
+    mmdebstrap.require()
+    keyring = archive_keyring()
+    with working_container("scratch") as container:
+        root = container.mount()
+        begun = time.time()
+        mmdebstrap.build_tree(
+            root,
+            suite=plan.suite,
+            sources=[line for source in plan.sources for line in source.one_line_entries()],
+            packages=plan.packages,
+            keyring=keyring,
+            seed=base_tree.seed_tree,
+            cache=package_cache() / plan.suite,
+            options=_DPKG_BUILD_OPTIONS,
+            epoch=epoch or 0,
+            on_phase=progress.step,
+            on_line=progress.detail,
+        )
+        if epoch is None:
+            epoch = base_tree.newest_packaged_time(root, begun)
+        _finish(container, root, plan, epoch, progress)
+        progress.step(f"Writing the image {plan.tag}")
+        container.configure(labels=_labels(root, plan, epoch), options=("--cmd", "/sbin/init"))
+        return container.commit(plan.tag, timestamp=epoch, omit_history=True)
+
+
+def _finish(
+    container: WorkingContainer, root: Path, plan: BasePlan, epoch: int, progress: Progress
+) -> None:
+    progress.step("Laying out the tree")
+    base_tree.copy_image_root(root)
+    base_tree.move_package_state(root)
+    base_tree.link_top_level(root)
+    keyring = _IMAGE_KEYRING if (root / _IMAGE_KEYRING[1:]).exists() else ""
+    base_tree.write_sources(root, "\n".join(source.deb822(keyring) for source in plan.sources))
+    base_tree.scrub(root, epoch)
+    extra = base_tree.cover_users(root)
+    for user in extra.users:
+        progress.detail(f"user made by a package: {user.name} {user.uid}")
+    progress.step("Enabling services")
+    offline = {"SYSTEMD_OFFLINE": "1"}
+    container.run(["systemctl", "preset", *_preset_units(root)], env=offline)
+    container.run(["systemctl", "mask", *_MASKED], env=offline)
+    progress.step("Building the initramfs and compiling Python files")
+    container.run(
+        ["/usr/libexec/bootc/image-refresh"],
+        env={"SOURCE_DATE_EPOCH": str(epoch)},
+        on_line=progress.detail,
+    )
+    base_tree.scrub(root, epoch)
+
+
+def _preset_units(root: Path) -> list[str]:
+    """The units that our preset names."""
+    lines = (line.split() for line in (root / _PRESET).read_text().splitlines())
+    return [words[1] for words in lines if len(words) > 1 and words[0] in {"enable", "disable"}]
+
+
+def _labels(root: Path, plan: BasePlan, epoch: int) -> dict[str, str]:
+    release = (root / "etc/debian_version").read_text().strip()
+    # Testing and unstable call themselves "forky/sid".
+    number = release if release[:1].isdigit() else plan.suite
+    day = time.strftime("%Y%m%d", time.gmtime(epoch))
+    return {
+        "containers.bootc": "1",
+        "ostree.bootable": "1",
+        "org.opencontainers.image.version": f"{number}.{day}",
+    }

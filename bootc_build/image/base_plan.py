@@ -1,0 +1,180 @@
+"""What a base image consists of, decided before anything is touched.
+
+Pure: suite, variant and the user's wishes in, a ``BasePlan`` out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bootc_build.onhost.errors import UsageError
+
+# Suite -> how its archive is laid out: whether -updates and -security exist.
+SUITES = {"trixie": True, "bookworm": True, "forky": True, "sid": False}
+VARIANTS = ("minimal", "server", "cloud")
+COMPONENTS = ("main", "non-free-firmware")
+
+_BOOT = (
+    "dracut",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "kmod",
+    "zstd",
+    "grub-pc-bin",
+    "grub-efi-amd64-signed",
+    "shim-signed",
+)
+_AGENT = ("ostree", "ostree-boot", "gir1.2-ostree-1.0", "python3-gi", "python3-yaml", "skopeo")
+_SYSTEM = (
+    "systemd-resolved",
+    "systemd-timesyncd",
+    "dbus",
+    "libpam-systemd",
+    "openssh-server",
+    "ca-certificates",
+    "debian-archive-keyring",
+    "e2fsprogs",
+    "dosfstools",
+    "fdisk",
+    "iproute2",
+    "iputils-ping",
+    "procps",
+    "sudo",
+    "less",
+    "nano",
+    "netbase",
+    "tzdata",
+)
+_SERVER = (
+    "bash-completion",
+    "bind9-dnsutils",
+    "cryptsetup-bin",
+    "curl",
+    "htop",
+    "lsof",
+    "lvm2",
+    "man-db",
+    "nftables",
+    "parted",
+    "pciutils",
+    "psmisc",
+    "rsync",
+    "strace",
+    "tcpdump",
+    "tmux",
+    "usbutils",
+    "vim-tiny",
+    "xfsprogs",
+)
+_CLOUD = ("cloud-init", "cloud-guest-utils", "curl")
+
+# variant -> kernel, further packages
+_VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "minimal": ("linux-image-cloud-amd64", ()),
+    "server": ("linux-image-amd64", _SERVER),
+    "cloud": ("linux-image-cloud-amd64", _CLOUD),
+}
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Where packages come from.
+
+    Attributes:
+        uri: the archive of the suite and its -updates.
+        security_uri: the archive of -security; None when there is none to use.
+    """
+
+    uri: str
+    security_uri: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of apt's sources: an archive and the suites taken from it."""
+
+    uri: str
+    suites: tuple[str, ...]
+    components: tuple[str, ...] = COMPONENTS
+
+    def one_line_entries(self) -> list[str]:
+        """The entry in the one-line format, a line for each suite."""
+        return [f"deb {self.uri} {suite} {' '.join(self.components)}" for suite in self.suites]
+
+    def deb822(self, keyring: str) -> str:
+        """The entry as a deb822 stanza, signed by the keyring at that path in the image."""
+        return (
+            f"Types: deb\nURIs: {self.uri}\nSuites: {' '.join(self.suites)}\n"
+            f"Components: {' '.join(self.components)}\nSigned-By: {keyring}\n"
+        )
+
+
+@dataclass(frozen=True)
+class BasePlan:
+    """A base image to build.
+
+    Attributes:
+        suite: Debian suite.
+        variant: one of ``VARIANTS``.
+        packages: what is asked for, the kernel included; apt adds what these depend on.
+        sources: apt's sources, of the build and of the image.
+        tag: the image's name in local storage.
+    """
+
+    suite: str
+    variant: str
+    packages: tuple[str, ...]
+    sources: tuple[Source, ...]
+    tag: str
+
+
+def default_tag(suite: str) -> str:
+    """The name of a base image when the user gives none."""
+    return f"localhost/bootc-build/debian:{suite}"
+
+
+def plan_base(
+    suite: str,
+    variant: str,
+    archive: Archive,
+    *,
+    packages: Sequence[str] = (),
+    tag: str | None = None,
+) -> BasePlan:
+    """Decide what a base image consists of.
+
+    Args:
+        suite: one of ``SUITES``.
+        variant: one of ``VARIANTS``.
+        archive: where packages come from.
+        packages: wanted in addition.
+        tag: the image's name; ``default_tag(suite)`` without one.
+
+    Raises:
+        UsageError: an unknown suite or variant, or a package name that cannot be one.
+    """
+    check_suite(suite)
+    if variant not in _VARIANTS:
+        raise UsageError(f"Unknown variant '{variant}'.", f"Known: {', '.join(VARIANTS)}.")
+    for name in packages:
+        if not name or not set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789.+-:"):
+            raise UsageError(
+                f"'{name}' cannot be a package name.", "Give one package with each --package."
+            )
+    kernel, further = _VARIANTS[variant]
+    has_updates = SUITES[suite]
+    sources = [Source(archive.uri, (suite, f"{suite}-updates") if has_updates else (suite,))]
+    if has_updates and archive.security_uri is not None:
+        sources.append(Source(archive.security_uri, (f"{suite}-security",)))
+    wanted = dict.fromkeys((*_BOOT, *_AGENT, *_SYSTEM, kernel, *further, *packages))
+    return BasePlan(suite, variant, tuple(wanted), tuple(sources), tag or default_tag(suite))
+
+
+def check_suite(suite: str) -> None:
+    """Refuse a suite that is not known.
+
+    Raises:
+        UsageError: it is not in ``SUITES``.
+    """
+    if suite not in SUITES:
+        raise UsageError(f"Unknown suite '{suite}'.", f"Known: {', '.join(SUITES)}.")

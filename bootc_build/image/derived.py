@@ -1,0 +1,216 @@
+"""Derived images: a Containerfile built by buildah, made bootable again where a step undid it, and linted.
+
+The image gets its names last: whatever fails before, the old image keeps them.
+"""
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootc_build.image.lint import LintedImage, LintError, mounted_image
+from bootc_build.onhost.errors import UsageError, UserError
+from bootc_build.onhost.lint.registry import check_names, lint_root
+from bootc_build.onhost.process import CommandError
+from bootc_build.tools import buildah
+from bootc_build.tools.buildah import WorkingContainer
+from bootc_build.tools.progress import Progress
+
+# What makes an image one that bootc installs: upstream's label, and ostree's.
+LABELS = {"containers.bootc": "1", "ostree.bootable": "1"}
+
+_REFRESH = "/usr/libexec/bootc/image-refresh"
+_REFRESH_NEEDED = 10  # exit status of its --check
+_REFRESHED_FROM = "bootc-build.refreshed-from"
+_TAIL_LINES = 25
+# With several stages, buildah puts the stage before it.
+_STEP = re.compile(r"^(\[\d+/\d+\] )?STEP ")
+_LOCAL_PULL = re.compile(r"^Trying to pull (localhost/\S+?)\.\.\.$")
+_NO_BASE = (
+    re.compile(r"initializing source docker://(\S+?): "),
+    re.compile(r"(?:unable to copy from source|copying image) docker://(\S+?): "),
+    re.compile(r"creating build container: (\S+): image not known"),
+    re.compile(r'short-name "(\S+)" did not resolve'),
+)
+_NO_SPACE = "no space left on device"
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """One build.
+
+    Attributes:
+        tags: names that the image gets when all is well.
+        containerfiles: paths or URLs; empty for the one in the context.
+        context: directory or URL; None for buildah's default (that of the Containerfile, or ".").
+        flags: further flags for ``buildah build``, verbatim.
+        id_file: where to write the image's id, as buildah's ``--iidfile``.
+        skip_lints: lints that are not run.
+        warnings_are_fatal: refuse an image that has lint warnings.
+    """
+
+    tags: tuple[str, ...]
+    containerfiles: tuple[str, ...] = ()
+    context: str | None = None
+    flags: tuple[str, ...] = ()
+    id_file: Path | None = None
+    skip_lints: tuple[str, ...] = ()
+    warnings_are_fatal: bool = False
+
+
+def build_image(request: BuildRequest, progress: Progress) -> LintedImage:
+    """Build, refresh kernel and initramfs where a step changed them, lint, then tag.
+
+    Raises:
+        UsageError: the Containerfile or the context is not there; an unknown lint.
+        UserError: a step failed, the base image is missing, the disk is full.
+        LintError: the image would not install, boot or upgrade; it got no name.
+    """
+    check_names(request.skip_lints)
+    _check_inputs(request)
+    image = _build(request, progress)
+    progress.step("Linting")
+    with mounted_image(image) as (container, root):
+        refreshed = _refreshed(image, container, progress)
+        report = lint_root(root, skip=request.skip_lints) if refreshed in (image, None) else None
+        if refreshed is None:
+            progress.step("Committing")
+            container.configure(
+                labels={_REFRESHED_FROM: image}, options=["--created-by", f"RUN {_REFRESH}"]
+            )
+            refreshed = container.commit(None)
+    if report is None:  # made by an earlier, equal build
+        with mounted_image(refreshed) as (_, root):
+            report = lint_root(root, skip=request.skip_lints)
+    linted = LintedImage(refreshed, report)
+    refused = report.findings if request.warnings_are_fatal else report.fatal
+    if refused:
+        raise LintError(linted, _kept(request.tags), warnings_too=request.warnings_are_fatal)
+    if request.tags:
+        buildah.tag_image(refreshed, request.tags)
+    if request.id_file is not None:
+        request.id_file.write_text(f"sha256:{refreshed}")
+    return linted
+
+
+def _kept(tags: Sequence[str]) -> str:
+    if not tags:
+        return "Mend the Containerfile and build again."
+    names = ", ".join(f"'{tag}'" for tag in tags)
+    return f"Nothing was tagged: {names} is what it was before. Mend the Containerfile and build again."
+
+
+def _check_inputs(request: BuildRequest) -> None:
+    context = request.context
+    local = context is None or "://" not in context
+    if context is not None and local and not context.startswith("git@"):
+        if not Path(context).exists():
+            raise UsageError(
+                f"The context '{context}' does not exist.",
+                "Give the directory that the Containerfile copies from, for example: .",
+            )
+    else:
+        local = context is None
+    folder = Path(context or ".")
+    for name in request.containerfiles:
+        if name in ("-", "/dev/stdin"):
+            raise UsageError(
+                "The Containerfile cannot come from standard input.", "Write it to a file."
+            )
+        if "://" not in name and not Path(name).is_file() and not (folder / name).is_file():
+            raise UsageError(
+                f"The Containerfile '{name}' does not exist.", "Name the right one with -f."
+            )
+    if not request.containerfiles and local and folder.is_dir():
+        names = ("Containerfile", "Dockerfile")
+        if not any((folder / name).is_file() for name in names):
+            raise UsageError(
+                f"There is no Containerfile in '{folder}'.",
+                "Name it with -f, for example: bootc-build image -f Containerfile.example -t os:v1 .",
+            )
+
+
+def _build(request: BuildRequest, progress: Progress) -> str:
+    steps: deque[str] = deque(maxlen=1)
+    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+
+    def show(line: str) -> None:
+        if _STEP.match(line):
+            steps.append(line)
+            tail.clear()
+            progress.step(line)
+            return
+        tail.append(line)
+        progress.detail(line)
+        if pulled := _LOCAL_PULL.match(line):
+            # Nothing serves that name: without this, buildah asks port 443 here for six seconds.
+            raise _base_missing(pulled[1])
+
+    arguments = [argument for name in request.containerfiles for argument in ("--file", name)]
+    for name, value in LABELS.items():
+        arguments += ["--label", f"{name}={value}"]
+    arguments += request.flags
+    if request.context is not None:
+        arguments.append(request.context)
+    try:
+        return buildah.build(arguments, show)
+    except CommandError as error:
+        raise _explained(error, steps, tail) from error
+
+
+def _explained(error: CommandError, steps: Sequence[str], tail: Sequence[str]) -> UserError:
+    said = "\n".join(tail) or error.tail
+    for pattern in _NO_BASE:
+        if found := pattern.search(said):
+            return _base_missing(found[1], said)
+    if _NO_SPACE in said:
+        return UserError(
+            f"The disk is full: the build failed at {steps[-1] if steps else 'its start'}\n{said}",
+            "Free space where images are kept, for example with: podman image prune",
+        )
+    where = f"at {steps[-1]}" if steps else "before its first step"
+    return UserError(
+        f"The build failed {where}\n{said}", "Mend that step; -v shows all that every step says."
+    )
+
+
+def _base_missing(name: str, said: str = "") -> UserError:
+    details = f"\n{said}" if said else ""
+    base = f"bootc-build base -t {name}"
+    if name.startswith("localhost/"):
+        return UserError(
+            f"The base image '{name}' is not in local storage.{details}", f"Build it with: {base}"
+        )
+    return UserError(
+        f"The base image '{name}' is not in local storage and could not be pulled.{details}",
+        f"Check the name and the network, or build a base of your own with: {base}",
+    )
+
+
+def _refreshed(image: str, container: WorkingContainer, progress: Progress) -> str | None:
+    """Bring kernel, initramfs and caches in line with the packages.
+
+    Returns:
+        The image itself when there was nothing to do, the image that an earlier build made of it, or
+        None when it was done now and the container has to be committed.
+    """
+    if not (container.mount() / _REFRESH.lstrip("/")).is_file():
+        return image
+    try:
+        container.run([_REFRESH, "--check"])
+    except CommandError as error:
+        if error.status != _REFRESH_NEEDED:
+            raise
+    else:
+        return image
+    earlier = buildah.images_with_label(f"{_REFRESHED_FROM}={image}")
+    if earlier:
+        return earlier[0]
+    progress.step("Refreshing what depends on the installed packages (kernel, initramfs, caches)")
+    container.run(
+        [_REFRESH],
+        on_line=progress.detail,
+        remedy=f"Run it in the Containerfile to see more: RUN {_REFRESH}",
+    )
+    return None

@@ -1,0 +1,162 @@
+"""mmdebstrap: a Debian file tree from packages, in a given empty directory."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.process import CommandError, find_program, run_streaming
+
+# What mmdebstrap calls its phases -> what a reader of the progress wants to know.
+_PHASES = {
+    "running apt-get update": "Reading the package index",
+    "downloading packages with apt": "Downloading the essential packages",
+    "extracting archives": "Extracting the essential packages",
+    "installing essential packages": "Configuring the essential packages",
+    "installing remaining packages": "Installing the other packages",
+}
+_NO_MIRROR = ("Could not resolve", "Could not connect", "Connection failed", "Unable to connect")
+
+
+class MirrorError(UserError):
+    """The archive cannot be reached or has no such suite."""
+
+
+def require() -> None:
+    """Fail early when mmdebstrap is missing.
+
+    Raises:
+        MissingProgramError: it is not installed.
+    """
+    find_program("mmdebstrap")
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="bootc-build-base.", dir="/var/tmp") as name:
+        yield Path(name)
+
+
+def build_tree(
+    target: Path,
+    *,
+    suite: str,
+    sources: Sequence[str],
+    packages: Sequence[str],
+    keyring: Path,
+    seed: Callable[[Path], None],
+    cache: Path | None,
+    options: Sequence[str] = (),
+    epoch: int,
+    on_phase: Callable[[str], None],
+    on_line: Callable[[str], None],
+) -> None:
+    """Fill ``target`` with Debian: essential packages, apt and ``packages``, without recommended ones.
+
+    Args:
+        target: an empty directory; owned by root, as is everything below it.
+        suite: the suite's name.
+        sources: one-line entries of apt's sources.
+        packages: names of packages.
+        keyring: what the archive is verified with.
+        seed: fills a directory whose content lies in ``target`` before any package does.
+        cache: a directory of .deb files to use and to add to; none without it.
+        options: lines for dpkg's configuration during the build.
+        epoch: SOURCE_DATE_EPOCH for the packages' scripts, in seconds.
+        on_phase: takes a sentence when a phase begins.
+        on_line: takes each line of output.
+
+    Raises:
+        MirrorError: no index could be read.
+        CommandError: a package could not be installed.
+    """
+    with _scratch() as scratch:
+        seeded = scratch / "seed"
+        seeded.mkdir(mode=0o755)
+        seed(seeded)
+        if cache is not None:
+            cache.mkdir(parents=True, exist_ok=True)
+            _prefill(cache, seeded / "var/cache/apt/archives")
+        argv = ["mmdebstrap", "--mode=root", "--variant=apt", "--format=directory", "--verbose"]
+        argv += [f"--keyring={keyring}", f"--include={','.join(packages)}"]
+        argv += [f"--dpkgopt={option}" for option in options]
+        argv += ['--aptopt=Acquire::Languages "none"', "--skip=cleanup/apt/cache"]
+        argv += ["--skip=essential/unlink", f"--setup-hook=sync-in {seeded} /"]
+        argv += [suite, str(target), *sources]
+        lines: list[str] = []
+
+        def listen(line: str) -> None:
+            lines.append(line)
+            on_line(line)
+            if line.startswith("I: "):
+                for beginning, sentence in _PHASES.items():
+                    if line.startswith(f"I: {beginning}"):
+                        on_phase(sentence)
+
+        try:
+            run_streaming(argv, listen, env={"SOURCE_DATE_EPOCH": str(epoch)})
+        except CommandError as error:
+            raise _explain(error, lines, suite) from error
+    if cache is not None:
+        _keep(target / "var/cache/apt/archives", cache)
+
+
+def _explain(error: CommandError, lines: Sequence[str], suite: str) -> UserError:
+    """What a failed run means to the user."""
+    complaints = [line for line in lines if line.startswith(("E: ", "Err:", "W: Failed", "W: GPG"))]
+    said = "\n".join(dict.fromkeys(complaints[:8]))
+    text = "\n".join(lines)
+    if "No space left on device" in text:
+        return UserError(
+            "The disk is full: the packages could not be unpacked.",
+            "A base image needs about 1.5 GB while it is built. See: df -h",
+        )
+    if "NO_PUBKEY" in text or "is not signed" in text or "no longer signed" in text:
+        return MirrorError(
+            f"The archive's signature for '{suite}' could not be verified with the keys of this machine:\n{said}",
+            "A newer debian-archive-keyring may have the key: apt-get install debian-archive-keyring",
+        )
+    if any(sign in text for sign in _NO_MIRROR):
+        return MirrorError(
+            f"The archive cannot be reached:\n{said}",
+            "Check the network and this machine's apt sources, or name a mirror with --mirror.",
+        )
+    if "does not have a Release file" in text or "404" in said:
+        return MirrorError(
+            f"The archive has no suite '{suite}', or not all of it:\n{said}",
+            "Name a mirror that has it: --mirror URL",
+        )
+    if "Unable to locate package" in text or "has no installation candidate" in text:
+        return UserError(
+            f"A package is not in the archive of '{suite}':\n{said}",
+            "Check the --package arguments.",
+        )
+    return CommandError(error.argv[:1], error.status, said or error.tail)
+
+
+def _prefill(cache: Path, archives: Path) -> None:
+    archives.mkdir(parents=True)
+    for package in sorted(cache.glob("*.deb")):
+        _link_or_copy(package, archives / package.name)
+
+
+def _keep(archives: Path, cache: Path) -> None:
+    """Move what was downloaded into the cache; drop from it what this build did not use."""
+    used = {package.name for package in archives.glob("*.deb")}
+    for name in sorted(used):
+        kept = cache / name
+        if not kept.exists():
+            partial = cache / f".{name}.{os.getpid()}"
+            shutil.copyfile(archives / name, partial)
+            partial.rename(kept)
+        (archives / name).unlink()
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
