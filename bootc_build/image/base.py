@@ -78,8 +78,10 @@ def build_base(plan: BasePlan, progress: Progress, *, epoch: int | None = None) 
             epoch = base_tree.newest_packaged_time(root, begun)
         _finish(container, root, plan, epoch, progress)
         progress.step(f"Writing the image {plan.tag}")
-        container.configure(labels=_labels(root, plan, epoch), options=("--cmd", "/sbin/init"))
-        return container.commit(plan.tag, timestamp=epoch, omit_history=True)
+        # Without a line of history for its layer, buildah refuses to build further layers on it.
+        options = ("--cmd", "/sbin/init", "--created-by", "bootc-build base")
+        container.configure(labels=_labels(root, plan, epoch), options=options)
+        return container.commit(plan.tag, timestamp=epoch)
 
 
 def _finish(
