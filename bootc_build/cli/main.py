@@ -70,7 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bootc-build`` with ``argv`` (the process's own by default) and return its exit status."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGHUP, _stop)
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args, unknown = parser.parse_known_args(argv)
+    # Only a verb that hands flags on to another program takes what it does not know.
+    if unknown and not hasattr(args, "passed_on"):
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    args.passed_on = unknown
     progress = StderrProgress(-1 if args.quiet else args.verbose)
     own_failure = 125 if args.verb == "run" else 1
     try:

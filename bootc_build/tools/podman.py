@@ -62,6 +62,8 @@ class LocalImage:
         created: when it was built.
         layers: diff_ids, lowest first.
         history: the steps that made it, oldest first.
+        layer_folders: what each layer changed, as directories on this machine, lowest first; empty
+            where the storage driver keeps none. Reading them takes the storage owner's rights.
     """
 
     id: str
@@ -73,6 +75,7 @@ class LocalImage:
     created: datetime
     layers: tuple[str, ...]
     history: tuple[HistoryStep, ...]
+    layer_folders: tuple[Path, ...] = ()
 
     @property
     def is_bootc(self) -> bool:
@@ -105,7 +108,17 @@ class LocalImage:
                 )
                 for step in document.get("History") or ()
             ),
+            layer_folders=_layer_folders(document.get("GraphDriver") or {}),
         )
+
+
+def _layer_folders(driver: Mapping[str, Any]) -> tuple[Path, ...]:
+    data = driver.get("Data") or {}
+    if driver.get("Name") != "overlay" or "UpperDir" not in data:
+        return ()
+    # overlay names the upper layer first.
+    lower = [folder for folder in data.get("LowerDir", "").split(":") if folder]
+    return tuple(Path(folder) for folder in (*reversed(lower), data["UpperDir"]))
 
 
 class ImageStore:
