@@ -233,6 +233,16 @@ class Sysroot:
             self._native.write_origin_file(self._native_of(deployment), _key_file(origin), None)
         self.reload()
 
+    def forget_branch(self, refspec: str) -> None:
+        """Remove the ref of an ostree branch (``remote:branch`` or ``branch``), so that it is collected.
+
+        Raises:
+            UserError: it is malformed or cannot be removed.
+        """
+        with _ostree_errors(f"The branch '{refspec}' cannot be forgotten"):
+            _ok, remote, branch = OSTree.parse_refspec(refspec)
+            self._native.repo().set_ref_immediate(remote, branch, None, None)
+
     def init_stateroot(self, name: str) -> None:
         """Make a stateroot, unless it is there."""
         if not (self.path / "ostree/deploy" / name).is_dir():

@@ -1,0 +1,24 @@
+"""``bootc rollback``: boot the previous system next."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--apply", action="store_true", help="reboot into it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Roll back, or take a queued rollback back."""
+    from bootc_build.onhost.host.booted import open_for_change, reboot  # noqa: PLC0415
+    from bootc_build.onhost.host.rollback import rollback  # noqa: PLC0415
+
+    with open_for_change() as system:
+        if system.slots.rollback_queued:
+            print("notice: Reverting queued rollback state")
+        queued = rollback(system)
+        print(f"Next boot: {'rollback' if queued else 'current'} deployment")
+    # Outside the block: the lock is free for what writes the boot entries at shutdown.
+    if args.apply:
+        reboot()
+    return 0

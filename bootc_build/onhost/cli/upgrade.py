@@ -1,0 +1,79 @@
+"""``bootc upgrade``: download and queue an updated image."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from bootc_build.onhost.cli.output import TextProgress
+from bootc_build.onhost.cli.queued import print_queued
+
+if TYPE_CHECKING:
+    from bootc_build.onhost.host import upgrade
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--check", action="store_true", help="say whether there is an update; fetch nothing"
+    )
+    what.add_argument("--apply", action="store_true", help="reboot into the update")
+    what.add_argument(
+        "--download-only",
+        action="store_true",
+        help="download and stage the update, but let no reboot use it",
+    )
+    parser.add_argument(
+        "--from-downloaded",
+        action="store_true",
+        help="let the next reboot use what --download-only brought; fetch nothing",
+    )
+    parser.add_argument("--tag", help="follow another tag of the tracked image")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Upgrade."""
+    from bootc_build.onhost.errors import UsageError  # noqa: PLC0415
+
+    if args.from_downloaded and (args.check or args.download_only):
+        raise UsageError("--from-downloaded goes with neither --check nor --download-only.")
+    from bootc_build.onhost.host import upgrade  # noqa: PLC0415
+    from bootc_build.onhost.host.booted import open_for_change, reboot  # noqa: PLC0415
+
+    with open_for_change() as system:
+        if args.from_downloaded:
+            print(upgrade.release_downloaded(system))
+            wants_reboot = True
+        elif args.check:
+            _print_found(upgrade.check(system, upgrade.tracked(system, args.tag)))
+            wants_reboot = False
+        else:
+            done = upgrade.upgrade(
+                system,
+                upgrade.tracked(system, args.tag),
+                download_only=args.download_only,
+                progress=TextProgress(quiet=args.quiet),
+            )
+            if done.message:
+                print(done.message)
+            if done.queued is not None:
+                print_queued(done.queued)
+            if done.changes is not None:
+                print(done.changes.display)
+            wants_reboot = done.queued is not None or system.slots.staged is not None
+    # Outside the block: the lock is free for what writes the boot entries at shutdown.
+    if args.apply and wants_reboot:
+        reboot()
+    return 0
+
+
+def _print_found(found: "upgrade.Found") -> None:
+    if found.update is None:
+        print(f"No changes in: {found.image.skopeo}")
+        return
+    print(f"Update available for: {found.image.skopeo}")
+    if found.update.config.version is not None:
+        print(f"  Version: {found.update.config.version}")
+    print(f"  Digest: {found.update.manifest_digest}")
+    if found.changes is not None:
+        print(found.changes.display)

@@ -1,0 +1,69 @@
+"""Queue an image that is in the repository for the next boot."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.host import kargs, signals
+from bootc_build.onhost.host.booted import BootedSystem
+from bootc_build.onhost.host.cleanup import clean_up
+from bootc_build.onhost.host.origin import Origin
+from bootc_build.onhost.oci.reference import ImageReference
+from bootc_build.onhost.pull import PulledImage
+
+if TYPE_CHECKING:
+    from bootc_build.onhost.ostree.repo import Repo
+
+
+@dataclass(frozen=True)
+class Queued:
+    """What was queued: the image, its version and manifest digest."""
+
+    image: ImageReference
+    version: str | None
+    digest: str
+
+
+def _image_kargs(repo: "Repo", commit: str) -> kargs.Arguments:
+    from bootc_build.onhost.ostree.tree import read_text_files  # noqa: PLC0415
+
+    return kargs.image_kargs(read_text_files(repo, commit, kargs.KARGS_DIRECTORY))
+
+
+def stage(
+    system: BootedSystem, image: ImageReference, pulled: PulledImage, *, hold: bool = False
+) -> Queued:
+    """Make a deployment of a pulled image and queue it; /etc is merged at shutdown.
+
+    Args:
+        system: the running system, its lock held.
+        image: what the new deployment tracks.
+        pulled: what it is made of.
+        hold: queue it, but keep it from being booted until it is released.
+
+    Raises:
+        UserError: a kargs.d file of the image is wrong; libostree cannot (no space, …).
+    """
+    sysroot = system.sysroot
+    repo = sysroot.repo
+    stateroot = system.slots.booted.stateroot
+    merge = sysroot.merge_deployment(stateroot)
+    if merge is None:
+        raise UserError(f"There is no deployment of '{stateroot}' to take /etc from.")
+    current = kargs.without(kargs.split_command_line(merge.options), ["ostree"])
+    sysroot.stage(
+        stateroot=stateroot,
+        commit=pulled.merge_commit,
+        origin=Origin.parse(merge.origin).tracking(image.to_origin()).serialise(),
+        merge=merge,
+        kargs=kargs.upgraded(
+            current,
+            _image_kargs(repo, merge.checksum),
+            _image_kargs(repo, pulled.merge_commit),
+        ),
+        hold=hold,
+    )
+    clean_up(sysroot)
+    signals.reboot_required(pulled.manifest_digest)
+    signals.status_changed(sysroot.path)
+    return Queued(image, pulled.config.version, pulled.manifest_digest)

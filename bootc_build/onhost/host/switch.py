@@ -1,0 +1,58 @@
+"""Track another image."""
+
+from pathlib import Path
+from typing import Final
+
+from bootc_build.onhost import pull
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.host.booted import BootedSystem
+from bootc_build.onhost.host.origin import Origin
+from bootc_build.onhost.host.stage import Queued, stage
+from bootc_build.onhost.host.status import reference_status
+from bootc_build.onhost.oci.reference import ImageReference
+from bootc_build.onhost.progress import Progress
+
+_DEPLOYMENTS: Final = Path("/sysroot/ostree/deploy")
+
+
+def switch(
+    system: BootedSystem, target: ImageReference, *, retain: bool, progress: Progress
+) -> Queued | None:
+    """Bring another image and queue it; None when it is tracked already.
+
+    Args:
+        system: the running system, its lock held.
+        target: the image.
+        retain: keep the ref of the ostree branch that the system came from, where it came from one.
+        progress: hears of the layers.
+
+    Raises:
+        UserError: it cannot be fetched, imported or staged.
+    """
+    if reference_status(target) == system.host.spec.image:
+        return None
+    pulled = pull.pull(system.sysroot.repo, target, progress=progress)
+    refspec = Origin.parse(system.slots.booted.origin).refspec
+    if refspec is not None and not retain:
+        system.sysroot.forget_branch(refspec)
+    return stage(system, target, pulled)
+
+
+def mutate_in_place(target: ImageReference, deployments: Path = _DEPLOYMENTS) -> str:
+    """Make the newest deployment track an image, without fetching it; returns the deployment's name.
+
+    For installers that run in a system that is not booted yet: it works on files alone.
+
+    Raises:
+        UserError: there is no deployment.
+    """
+    roots = [path for path in deployments.glob("*/deploy/*") if path.is_dir()]
+    if not roots:
+        raise UserError(f"There is no deployment below {deployments}.", "Install the system first.")
+    newest = max(roots, key=lambda path: path.stat().st_mtime)
+    file = newest.with_name(f"{newest.name}.origin")
+    origin = Origin.parse(file.read_text()) if file.exists() else Origin({})
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(origin.tracking(target.to_origin()).serialise())
+    new.replace(file)
+    return newest.name

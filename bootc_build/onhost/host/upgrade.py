@@ -1,0 +1,154 @@
+"""Follow the tracked image: look for another version of it, bring it, queue it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bootc_build.onhost import pull
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.host.booted import BootedSystem
+from bootc_build.onhost.host.changes import LayerChanges, layer_changes
+from bootc_build.onhost.host.stage import Queued, stage
+from bootc_build.onhost.host.status import is_incompatible, tracked_image
+from bootc_build.onhost.oci.manifest import ImageManifest
+from bootc_build.onhost.oci.reference import ImageReference
+from bootc_build.onhost.progress import Progress
+
+if TYPE_CHECKING:
+    from bootc_build.onhost.ostree.sysroot import Deployment
+
+_CACHED = "ostree-ext.cached."
+_DOWNLOAD_ONLY = "Image downloaded, but will not be applied on reboot"
+_RELEASED = "Staged deployment will now be applied on reboot"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `check` found: the tracked image, and what is new of it, if anything is."""
+
+    image: ImageReference
+    update: pull.RemoteImage | None
+    changes: LayerChanges | None = None
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """What `upgrade` did: queued something, or only has something to say."""
+
+    queued: Queued | None = None
+    changes: LayerChanges | None = None
+    message: str = ""
+
+
+def tracked(system: BootedSystem, tag: str | None = None) -> ImageReference:
+    """The image to follow: that of the queued deployment, else of the booted one.
+
+    Args:
+        system: the running system.
+        tag: follow another tag of the same repository.
+
+    Raises:
+        UserError: rpm-ostree changed the system, or it tracks no image.
+    """
+    candidates = [each for each in (system.slots.staged, system.slots.booted) if each is not None]
+    if any(is_incompatible(each) for each in candidates):
+        raise UserError(
+            "Deployment contains local rpm-ostree modifications; cannot upgrade via bootc.",
+            "You can run `rpm-ostree reset` to undo the modifications.",
+        )
+    image = tracked_image(candidates[0])
+    if image is None:
+        raise UserError("No image source specified.", "Choose one with: bootc switch IMAGE")
+    return image if tag is None else image.with_tag(tag)
+
+
+def _metadata(system: BootedSystem, deployment: "Deployment | None") -> pull.ImageMetadata | None:
+    if deployment is None:
+        return None
+    try:
+        return pull.load_image_metadata(system.sysroot.repo, deployment.checksum)
+    except UserError:
+        return None
+
+
+def _same(known: pull.ImageMetadata | None, digest: str, manifest: ImageManifest) -> bool:
+    # An image that was pushed again under another compression is the same by its configuration.
+    return known is not None and (
+        known.manifest_digest == digest or known.manifest.config.digest == manifest.config.digest
+    )
+
+
+def check(system: BootedSystem, image: ImageReference) -> Found:
+    """Ask whether there is another version of an image, without fetching it; `status` shows the answer.
+
+    Raises:
+        UserError: the image cannot be asked for.
+    """
+    remote = pull.probe(image)
+    booted = _metadata(system, system.slots.booted)
+    staged = _metadata(system, system.slots.staged)
+    repo = system.sysroot.repo
+    commit = system.slots.booted.checksum
+    names = ("manifest-digest", "manifest", "config")
+    if _same(booted, remote.manifest_digest, remote.manifest):
+        if repo.detached_metadata(commit):
+            repo.update_detached_metadata(commit, {_CACHED + name: None for name in names})
+        return Found(image, None)
+    values = (remote.manifest_digest, remote.manifest.text, remote.config.text)
+    repo.update_detached_metadata(
+        commit, {_CACHED + name: value for name, value in zip(names, values, strict=True)}
+    )
+    if _same(staged, remote.manifest_digest, remote.manifest):
+        return Found(image, None)
+    changes = None if booted is None else layer_changes(booted.manifest, remote.manifest)
+    return Found(image, remote, changes)
+
+
+def upgrade(
+    system: BootedSystem, image: ImageReference, *, download_only: bool, progress: Progress
+) -> Upgraded:
+    """Bring the newest version of an image and queue it, unless it is booted or queued already.
+
+    Args:
+        system: the running system, its lock held.
+        image: what to follow.
+        download_only: bring it, but do not let the next boot use it.
+        progress: hears of the layers.
+
+    Raises:
+        UserError: it cannot be fetched, imported or staged.
+    """
+    pulled = pull.pull(system.sysroot.repo, image, progress=progress)
+    booted = _metadata(system, system.slots.booted)
+    staged = system.slots.staged
+    if staged is not None and _same(
+        _metadata(system, staged), pulled.manifest_digest, pulled.manifest
+    ):
+        return _keep_staged(system, staged, download_only=download_only)
+    if staged is None and _same(booted, pulled.manifest_digest, pulled.manifest):
+        return Upgraded(message="No update available.")
+    if booted is not None and pulled.merge_commit == system.slots.booted.checksum:
+        return Upgraded(message="No update available.")
+    changes = None if booted is None else layer_changes(booted.manifest, pulled.manifest)
+    return Upgraded(stage(system, image, pulled, hold=download_only), changes)
+
+
+def _keep_staged(system: BootedSystem, staged: "Deployment", *, download_only: bool) -> Upgraded:
+    if staged.locked == download_only:
+        return Upgraded(message="Staged update present, not changed")
+    system.sysroot.change_hold(staged)
+    return Upgraded(message=_DOWNLOAD_ONLY if download_only else _RELEASED)
+
+
+def release_downloaded(system: BootedSystem) -> str:
+    """Let the next boot use what was downloaded; says what it did.
+
+    Raises:
+        UserError: nothing is queued.
+    """
+    staged = system.slots.staged
+    if staged is None:
+        raise UserError("No staged deployment found.", "Download one with: bootc upgrade")
+    if not staged.locked:
+        return "Staged deployment is already set to apply on reboot"
+    system.sysroot.change_hold(staged)
+    return _RELEASED
