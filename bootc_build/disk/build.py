@@ -8,15 +8,14 @@ from bootc_build.disk import formats, preflight, trees
 from bootc_build.disk.assemble import write_raw_disk
 from bootc_build.disk.bootable import check_label, check_root
 from bootc_build.disk.formats import DiskType
-from bootc_build.disk.plan import Contents, Identity, in_words, plan_disk
-from bootc_build.disk.populate import IMAGE_TAG, Installation, populate
+from bootc_build.disk.plan import Contents, Identity, plan_disk
+from bootc_build.disk.populate import Installation, export_image, populate
 from bootc_build.disk.worktree import remove_tree, work_tree
 from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.oci.reference import TRANSPORTS, ImageReference
 from bootc_build.tools.buildah import working_container
 from bootc_build.tools.podman import LocalImage, image_store
 from bootc_build.tools.progress import Progress
-from bootc_build.tools.skopeo import export_uncompressed
 
 # Counted into every identifier, so that disks of different layouts never share one.
 _LAYOUT_VERSION = 1
@@ -148,8 +147,7 @@ def _install(
     target.mkdir(0o755)
     with working_container(image.id) as container:
         check_root(request.image, container.mount())
-        progress.step(f"Exporting the image ({in_words(image.size_bytes)})")
-        export_uncompressed(image.id, layout, IMAGE_TAG)
+        export_image(image, layout, progress)
         progress.step("Running the image's own installer")
         populate(
             container,

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootc_build.disk.plan import Identity
+from bootc_build.disk.plan import Identity, in_words
 from bootc_build.onhost.oci.reference import ImageReference
+from bootc_build.tools import containers_storage, skopeo
 from bootc_build.tools.buildah import Volume, WorkingContainer
+from bootc_build.tools.podman import LocalImage
 from bootc_build.tools.progress import Progress
 
 IMAGE_TAG = "image"
@@ -62,6 +64,29 @@ def install_command(installation: Installation) -> list[str]:
     for karg in installation.kernel_arguments():
         command += ["--karg", karg]
     return [*command, _TARGET]
+
+
+def export_image(image: LocalImage, layout: Path, progress: Progress) -> None:
+    """Write an image of local storage to an OCI layout, uncompressed, under ``IMAGE_TAG``.
+
+    Raises:
+        MissingProgramError, CommandError, OSError.
+    """
+    progress.step(f"Exporting the image ({in_words(image.size_bytes)})")
+    written = 0
+
+    def count(more: int) -> None:
+        nonlocal written
+        written += more
+        progress.bytes_done(written, image.size_bytes)
+
+    try:
+        containers_storage.export_uncompressed(
+            containers_storage.find_image(image.id), layout, IMAGE_TAG, count
+        )
+    except containers_storage.UnknownStorageError as reason:
+        progress.detail(f"Exporting with skopeo, since storage cannot be read directly: {reason}")
+        skopeo.export_uncompressed(image.id, layout, IMAGE_TAG)
 
 
 def populate(

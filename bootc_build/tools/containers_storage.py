@@ -1,0 +1,220 @@
+"""Read an image out of containers-storage's own files: the layers' exact tar streams, at disk speed.
+
+containers-storage keeps a layer unpacked, and beside it a "tar-split" log of what a tar stream has besides
+the files' contents. Both together give back the stream, byte for byte. skopeo does the same five times
+slower, and remains the way for whatever is not found here in the known form. What this module writes is
+checked against the digests that the image's configuration names, so it is right or refused.
+
+Formats: containers/storage ``layers.go`` and ``drivers/overlay`` (folders), vbatts/tar-split (the log).
+"""
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bootc_build.onhost.process import run
+
+_CHUNK = 1 << 20
+_FILE, _SEGMENT = 1, 2
+_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+_CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+_LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+
+
+class UnknownStorageError(Exception):
+    """Storage is not in the form that is known here; skopeo may still read it."""
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """One layer in storage.
+
+    Attributes:
+        id: its name in storage.
+        diff_id: ``sha256:…`` of its tar stream.
+        size: length of its tar stream in bytes.
+    """
+
+    id: str
+    diff_id: str
+    size: int
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image in storage whose layers can be read here; made by :func:`find_image`."""
+
+    root: Path
+    config: bytes
+    annotations: Mapping[str, str]
+    layers: tuple[StoredLayer, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all layers' tar streams."""
+        return sum(layer.size for layer in self.layers)
+
+
+def find_image(image_id: str) -> StoredImage:
+    """Look an image up in the storage that buildah uses.
+
+    Args:
+        image_id: 64 hex digits.
+
+    Raises:
+        UnknownStorageError: it is not there, or not in the known form.
+    """
+    store = json.loads(run(["buildah", "info"]).stdout)["store"]
+    if store["GraphDriverName"] != "overlay":
+        raise UnknownStorageError(f"storage driver {store['GraphDriverName']}")
+    root = Path(store["GraphRoot"])
+    try:
+        image = _record(root / "overlay-images/images.json", image_id)
+        config = _big_data(root, image_id, f"sha256:{image_id}")
+        manifest = json.loads(_big_data(root, image_id, "manifest"))
+        layers = tuple(reversed(list(_chain(root, image["layer"]))))
+        diff_ids = json.loads(config)["rootfs"]["diff_ids"]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise UnknownStorageError(f"{type(error).__name__}: {error}") from error
+    if [layer.diff_id for layer in layers] != diff_ids:
+        raise UnknownStorageError("the layers are not those of the configuration")
+    return StoredImage(root, config, dict(manifest.get("annotations") or {}), layers)
+
+
+def export_uncompressed(
+    image: StoredImage, layout: Path, tag: str, on_bytes: Callable[[int], None]
+) -> None:
+    """Write an image to an OCI layout, its layers as plain tar. A failure leaves no layout.
+
+    Args:
+        image: what :func:`find_image` found.
+        layout: folder, made by this.
+        tag: the image's name in the layout.
+        on_bytes: is told how many bytes were written since the last call.
+
+    Raises:
+        UnknownStorageError: what was read is not what the image's digests say.
+        OSError: it cannot be written.
+    """
+    blobs = layout / "blobs/sha256"
+    blobs.mkdir(parents=True)
+    try:
+        # The same layer may be there twice (an empty one, say).
+        for layer in dict.fromkeys(image.layers):
+            _write_layer(image.root, layer, blobs, on_bytes)
+    except UnknownStorageError:
+        shutil.rmtree(layout)
+        raise
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": _MANIFEST_TYPE,
+        "config": _blob(blobs, _CONFIG_TYPE, image.config),
+        "layers": [
+            {"mediaType": _LAYER_TYPE, "digest": layer.diff_id, "size": layer.size}
+            for layer in image.layers
+        ],
+    }
+    if image.annotations:
+        manifest["annotations"] = image.annotations
+    entry = _blob(blobs, _MANIFEST_TYPE, json.dumps(manifest, sort_keys=True).encode())
+    entry["annotations"] = {"org.opencontainers.image.ref.name": tag}
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    (layout / "oci-layout").write_text(json.dumps({"imageLayoutVersion": "1.0.0"}))
+
+
+def _chain(root: Path, top: str) -> Iterator[StoredLayer]:
+    """A layer and those below it, from the top."""
+    layers = {layer["id"]: layer for layer in _records(root / "overlay-layers/layers.json")}
+    name = top
+    while name:
+        layer = layers[name]
+        yield StoredLayer(name, layer["diff-digest"], int(layer.get("diff-size", 0)))
+        name = layer.get("parent", "")
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(path.read_bytes())
+    return found
+
+
+def _record(path: Path, identifier: str) -> dict[str, Any]:
+    for record in _records(path):
+        if record["id"] == identifier:
+            return record
+    raise KeyError(identifier)
+
+
+def _big_data(root: Path, image_id: str, name: str) -> bytes:
+    # Names that are not plain file names are stored under "=" and their base64.
+    plain = all(letter.isascii() and (letter.isalnum() or letter in "._-") for letter in name)
+    file = name if plain else "=" + base64.b64encode(name.encode()).decode()
+    return (root / "overlay-images" / image_id / file).read_bytes()
+
+
+def _write_layer(
+    root: Path, layer: StoredLayer, blobs: Path, on_bytes: Callable[[int], None]
+) -> None:
+    digest = hashlib.sha256()
+    with (blobs / layer.diff_id.removeprefix("sha256:")).open("wb", buffering=_CHUNK) as blob:
+        for chunk in tar_stream(root, layer.id):
+            digest.update(chunk)
+            blob.write(chunk)
+            on_bytes(len(chunk))
+    if f"sha256:{digest.hexdigest()}" != layer.diff_id:
+        raise UnknownStorageError(f"layer {layer.id} has changed in storage")
+
+
+def tar_stream(root: Path, layer_id: str) -> Iterator[bytes]:
+    """The tar stream of a layer, in chunks of at most 1 MiB (a header segment may be longer).
+
+    Args:
+        root: containers-storage's graph root.
+        layer_id: name of the layer in storage.
+
+    Raises:
+        UnknownStorageError: the log is missing or unreadable, or a file is.
+    """
+    unpacked = root / "overlay" / layer_id / "diff"
+    try:
+        with gzip.open(root / "overlay-layers" / f"{layer_id}.tar-split.gz") as log:
+            for line in log:
+                if line.isspace():
+                    continue
+                entry = json.loads(line)
+                if entry["type"] == _SEGMENT:
+                    yield base64.b64decode(entry["payload"])
+                elif entry["type"] == _FILE and entry.get("size"):
+                    yield from _contents(unpacked, _name(entry), int(entry["size"]))
+    except (OSError, EOFError, KeyError, ValueError) as error:
+        raise UnknownStorageError(f"{type(error).__name__}: {error}") from error
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    # A name that is not UTF-8 is kept as bytes in another field.
+    if "name_raw" in entry:
+        return os.fsdecode(base64.b64decode(entry["name_raw"]))
+    return str(entry["name"])
+
+
+def _contents(unpacked: Path, name: str, size: int) -> Iterator[bytes]:
+    with open(os.path.join(unpacked, name.lstrip("/")), "rb", buffering=0) as file:  # noqa: PTH118, PTH123 - 10,000 files, and a name may be no UTF-8
+        left = size
+        while left:
+            chunk = file.read(min(left, _CHUNK))
+            if not chunk:
+                raise UnknownStorageError(f"{name} is shorter than its layer says")
+            left -= len(chunk)
+            yield chunk
+
+
+def _blob(blobs: Path, media_type: str, content: bytes) -> dict[str, Any]:
+    digest = hashlib.sha256(content).hexdigest()
+    (blobs / digest).write_bytes(content)
+    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
