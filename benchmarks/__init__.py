@@ -1,0 +1,1 @@
+"""What the documentation claims about speed and memory, as ratios measured in one run."""
