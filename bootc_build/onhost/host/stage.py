@@ -25,7 +25,7 @@ class Queued:
 
 
 def _image_kargs(repo: "Repo", commit: str) -> kargs.Arguments:
-    from bootc_build.onhost.ostree.tree import read_text_files  # noqa: PLC0415
+    from bootc_build.onhost.ostree.files import read_text_files  # noqa: PLC0415
 
     return kargs.image_kargs(read_text_files(repo, commit, kargs.KARGS_DIRECTORY))
 

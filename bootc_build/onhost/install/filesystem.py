@@ -89,7 +89,7 @@ def install_to_filesystem(wanted: InstallRequest, progress: Progress) -> None:
 def _deploy(wanted: InstallRequest, progress: Progress) -> tuple[Path, pull.PulledImage]:
     # libostree is loaded late: `bootc --help` and wrong arguments should not have to wait for it.
     from bootc_build.onhost.ostree import sysroot as ostree_sysroot  # noqa: PLC0415
-    from bootc_build.onhost.ostree.tree import read_text_files  # noqa: PLC0415
+    from bootc_build.onhost.ostree.files import read_text_files  # noqa: PLC0415
 
     progress.step("Making an empty sysroot")
     sysroot = ostree_sysroot.create_sysroot(
@@ -132,7 +132,7 @@ def _deploy(wanted: InstallRequest, progress: Progress) -> tuple[Path, pull.Pull
 
 def _readonly(repo: "Repo", commit: str) -> str:
     """Whether /sysroot is mounted read-only at boot: as the image says, which by default it is."""
-    from bootc_build.onhost.ostree.tree import read_text_file  # noqa: PLC0415
+    from bootc_build.onhost.ostree.files import read_text_file  # noqa: PLC0415
 
     for path in _PREPARE_ROOT:
         text = read_text_file(repo, commit, path)

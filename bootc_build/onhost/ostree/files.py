@@ -1,0 +1,59 @@
+"""Read files out of a commit, without a checkout."""
+
+import gi
+
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.ostree.repo import Repo
+
+gi.require_version("OSTree", "1.0")
+from gi.repository import Gio, GLib  # noqa: E402 - the version has to be chosen first
+
+_QUERY = "standard::name,standard::type"
+
+
+def _root(repo: Repo, commit: str) -> Gio.File:
+    try:
+        return repo.native.read_commit(commit, None)[1]
+    except GLib.Error as error:
+        raise UserError(f"Commit {commit} cannot be read: {error.message}") from error
+
+
+def _text(file: Gio.File, path: str) -> str:
+    try:
+        content = file.load_contents(None)[1]
+        return bytes(content).decode()
+    except (GLib.Error, UnicodeDecodeError) as error:
+        raise UserError(f"/{path} of the image cannot be read as text: {error}") from error
+
+
+def read_text_files(repo: Repo, commit: str, directory: str) -> dict[str, str]:
+    """The regular files directly in a directory (relative, like ``usr/lib/x``): name to text.
+
+    A directory that is not there has none. /etc of an image is ``usr/etc`` in its commit.
+
+    Raises:
+        UserError: there is no such commit, or a file is not UTF-8.
+    """
+    folder = _root(repo, commit).resolve_relative_path(directory)
+    flags = Gio.FileQueryInfoFlags.NOFOLLOW_SYMLINKS
+    if folder.query_file_type(flags, None) != Gio.FileType.DIRECTORY:
+        return {}
+    files: dict[str, str] = {}
+    entries = folder.enumerate_children(_QUERY, flags, None)
+    while (entry := entries.next_file(None)) is not None:
+        if entry.get_file_type() == Gio.FileType.REGULAR:
+            name = entry.get_name()
+            files[name] = _text(folder.get_child(name), f"{directory}/{name}")
+    return files
+
+
+def read_text_file(repo: Repo, commit: str, path: str) -> str | None:
+    """The text of one regular file, or None where there is none.
+
+    Raises:
+        UserError: there is no such commit, or the file is not UTF-8.
+    """
+    file = _root(repo, commit).resolve_relative_path(path)
+    if file.query_file_type(Gio.FileQueryInfoFlags.NOFOLLOW_SYMLINKS, None) != Gio.FileType.REGULAR:
+        return None
+    return _text(file, path)
