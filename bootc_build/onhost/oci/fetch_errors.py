@@ -1,0 +1,63 @@
+"""What skopeo and a registry say when an image cannot be had, in words that help."""
+
+from pathlib import Path
+
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.oci.reference import ImageReference
+
+
+class FetchError(UserError):
+    """An image cannot be had from where it should come from."""
+
+
+class ImageNotFoundError(FetchError):
+    """The source answers, but has no such image."""
+
+
+class AccessDeniedError(FetchError):
+    """The registry wants other credentials."""
+
+
+def explain(image: ImageReference, said: str, auth_file: Path | None) -> FetchError:
+    """The error for what skopeo said about an image.
+
+    Args:
+        image: which one.
+        said: skopeo's message.
+        auth_file: credentials that were used; None when asked anonymously.
+    """
+    name, low = image.display, said.lower()
+    where = image.registry or "the registry"
+    if any(
+        word in low for word in ("manifest unknown", "name unknown", "no such file", "not known")
+    ):
+        return ImageNotFoundError(
+            f"There is no image '{name}': {said}", "Check name and tag, and that it was pushed."
+        )
+    if any(word in low for word in ("unauthorized", "authentication required", "denied")):
+        used = f"the credentials in {auth_file}" if auth_file else "no credentials"
+        return AccessDeniedError(
+            f"{where} does not give '{name}' to {used}: {said}",
+            f"Log in: skopeo login --authfile {auth_file or '/etc/ostree/auth.json'} {where}",
+        )
+    if "server gave http response to https client" in low:
+        return FetchError(
+            f"{where} does not speak TLS, so '{name}' cannot be fetched safely: {said}",
+            f'To allow it, declare [[registry]] location="{where}" insecure=true in /etc/containers/registries.conf.d/',
+        )
+    if "policy" in low or "signature" in low:
+        return AccessDeniedError(
+            f"The signature policy does not accept '{name}': {said}",
+            "See /etc/containers/policy.json; containers-policy.json(5) explains it.",
+        )
+    if any(
+        word in low for word in ("connection refused", "no such host", "i/o timeout", "no route")
+    ):
+        return FetchError(
+            f"'{name}' cannot be fetched, {where} does not answer: {said}",
+            "Check the network and the registry's name, then try again.",
+        )
+    return FetchError(
+        f"'{name}' cannot be fetched: {said}",
+        "Try again; layers that are complete are not fetched again.",
+    )

@@ -1,0 +1,250 @@
+"""Speak to ``skopeo experimental-image-proxy``: manifests, configurations and blobs without a spool.
+
+One JSON message per packet of a SOCK_SEQPACKET socket, data through pipes whose reading end comes with the
+reply. The proxy closes the writing end only when it handles ``FinishPipe``, so that request has to be sent
+*before* the pipe is read to its end; its answer says whether size and digest were right. The proxy handles
+one request after the other: while a blob streams it answers nothing else.
+
+skopeo 1.9 (Debian 12) speaks protocol 0.2.3, skopeo 1.18 (Debian 13) 0.2.8; nothing newer than 0.2.3 is needed.
+"""
+
+import array
+import fcntl
+import json
+import os
+import select
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.oci.fetch_errors import FetchError, explain
+from bootc_build.onhost.oci.manifest import (
+    Descriptor,
+    ImageConfig,
+    ImageManifest,
+    parse_config,
+    parse_manifest,
+)
+from bootc_build.onhost.oci.policy import policy_arguments
+from bootc_build.onhost.oci.reference import ImageReference
+from bootc_build.onhost.process import running
+
+AUTH_FILES: Final = (
+    Path("/run/ostree/auth.json"),
+    Path("/etc/ostree/auth.json"),
+    Path("/usr/lib/ostree/auth.json"),
+)
+# Longer than any registry's own time-out, short enough that a timer unit does not hang for a night.
+IDLE_SECONDS: Final = 300
+_MAX_MESSAGE = 64 * 1024
+_PIPE_BYTES = 1024 * 1024
+
+
+def find_auth_file() -> Path | None:
+    """The file with registry credentials that applies on this host, if there is one."""
+    named = os.environ.get("REGISTRY_AUTH_FILE")
+    if named:
+        return Path(named)
+    return next((path for path in AUTH_FILES if path.exists()), None)
+
+
+@dataclass(frozen=True)
+class _Reply:
+    value: object
+    pipe_id: int
+    fds: tuple[int, ...]
+
+
+class BlobPipe:
+    """The reading end of a blob; ends with an error when nothing arrives for ``IDLE_SECONDS``."""
+
+    def __init__(self, fd: int, what: str) -> None:
+        self.fd = fd
+        self._what = what
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN | select.POLLHUP | select.POLLERR)
+
+    def read(self, size: int = _PIPE_BYTES) -> bytes:
+        """At most ``size`` bytes; empty at the end.
+
+        Raises:
+            UserError: the sender stalled.
+        """
+        if not self._poll.poll(IDLE_SECONDS * 1000):
+            raise UserError(
+                f"{self._what}: nothing has arrived for {IDLE_SECONDS} seconds.",
+                "Check the network and try again; layers that are complete are not fetched again.",
+            )
+        return os.read(self.fd, size)
+
+
+class OpenedImage:
+    """One image, open in a running proxy."""
+
+    def __init__(self, link: "_Link", image: ImageReference) -> None:
+        self.reference = image
+        self._link = link
+        self._id = link.call("OpenImage", image.skopeo).value
+
+    def manifest(self) -> tuple[str, ImageManifest]:
+        """Digest of the manifest as the source has it, and the manifest (as OCI knows it).
+
+        Raises:
+            UserError: the source fails, or the document is malformed.
+        """
+        reply = self._link.call("GetManifest", self._id)
+        return str(reply.value), parse_manifest(self._small(reply))
+
+    def config(self) -> ImageConfig:
+        """The image's configuration.
+
+        Raises:
+            UserError: the source fails, or the document is malformed.
+        """
+        return parse_config(self._small(self._link.call("GetFullConfig", self._id)))
+
+    def _small(self, reply: _Reply) -> bytes:
+        with self._link.pipe(reply, self.reference.display) as pipe:
+            return b"".join(iter(pipe.read, b""))
+
+    @contextmanager
+    def blob(self, layer: Descriptor, diff_id: str) -> Iterator[BlobPipe]:
+        """A layer's bytes, as the source keeps them: usually compressed, see `decompress` for which way.
+
+        Leaving the block without an error checks size and digest of what was sent.
+
+        Args:
+            layer: which one.
+            diff_id: its digest when uncompressed; containers-storage knows it by that.
+
+        Raises:
+            UserError: the source fails, stalls, or sends something else.
+        """
+        digest, size = layer.digest, layer.size
+        if self.reference.transport == "containers-storage" and digest != diff_id:
+            # The storage keeps layers uncompressed, whatever the manifest says. Its size is found by asking.
+            digest = diff_id
+            size = self._stored_size(diff_id)
+        reply = self._link.call("GetBlob", self._id, digest, size)
+        with self._link.pipe(reply, f"{self.reference.display}, layer {layer.digest}") as pipe:
+            yield pipe
+
+    def _stored_size(self, diff_id: str) -> int:
+        reply = self._link.call("GetBlob", self._id, diff_id, 0)
+        for fd in reply.fds:
+            os.close(fd)
+        # The pipe was closed unread: the answer is an error by construction.
+        with suppress(UserError):
+            self._link.call("FinishPipe", reply.pipe_id)
+        return reply.value if isinstance(reply.value, int) else 0
+
+
+class _Link:
+    """Requests and replies of one proxy."""
+
+    def __init__(self, sock: socket.socket, image: ImageReference, log: IO[bytes]) -> None:
+        self._sock = sock
+        self._image = image
+        self._log = log
+        sock.settimeout(IDLE_SECONDS)
+
+    def call(self, method: str, *args: object) -> _Reply:
+        self._send(method, *args)
+        return self._receive()
+
+    @contextmanager
+    def pipe(self, reply: _Reply, what: str) -> Iterator[BlobPipe]:
+        """The pipe of a reply; leaving it in peace asks the proxy whether all was right."""
+        if not reply.fds:
+            raise self._error("skopeo sent no pipe")
+        for extra in reply.fds[1:]:
+            os.close(extra)
+        fd = reply.fds[0]
+        with suppress(
+            OSError
+        ):  # fewer wake-ups; refused when the user's share of pipe memory is spent
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        try:
+            self._send("FinishPipe", reply.pipe_id)
+            yield BlobPipe(fd, what)
+        except Exception as exc:
+            os.close(fd)
+            try:
+                self._receive()
+            except FetchError as answer:
+                # When the source failed, what was made of its half answer matters to nobody. When the reader
+                # stopped first, the proxy only complains of that.
+                if "broken pipe" not in answer.fact:
+                    raise answer from exc
+            raise
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        self._receive()
+
+    def _send(self, method: str, *args: object) -> None:
+        try:
+            self._sock.send(json.dumps({"method": method, "args": list(args)}).encode())
+        except OSError as exc:
+            raise self._error(f"skopeo has ended ({exc})") from exc
+
+    def _receive(self) -> _Reply:
+        try:
+            data, ancillary, _flags, _address = self._sock.recvmsg(
+                _MAX_MESSAGE, socket.CMSG_SPACE(8 * array.array("i").itemsize)
+            )
+        except TimeoutError as exc:
+            raise self._error(f"skopeo has not answered for {IDLE_SECONDS} seconds") from exc
+        except OSError as exc:
+            raise self._error(f"skopeo has ended ({exc})") from exc
+        if not data:
+            raise self._error("skopeo has ended")
+        fds = array.array("i")
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+        message = json.loads(data)
+        if not message.get("success"):
+            for fd in fds:
+                os.close(fd)
+            raise explain(self._image, str(message.get("error", "")), find_auth_file())
+        return _Reply(message.get("value"), int(message.get("pipeid", 0)), tuple(fds))
+
+    def _error(self, problem: str) -> FetchError:
+        self._log.seek(0)
+        said = self._log.read().decode(errors="backslashreplace").strip()
+        return explain(self._image, said or problem, find_auth_file())
+
+
+@contextmanager
+def open_image(image: ImageReference) -> Iterator[OpenedImage]:
+    """Start a proxy and open an image in it; both end with the block.
+
+    Raises:
+        MissingProgramError: skopeo is not installed.
+        UserError: the image cannot be had; names it and what its source answered.
+    """
+    auth = find_auth_file()
+    # Without a file of its own bootc asks anonymously: root's personal logins are not the host's.
+    credentials = ["--authfile", str(auth)] if auth else ["--no-creds"]
+    argv = ["skopeo", *policy_arguments(image), "experimental-image-proxy", *credentials]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with (
+        ours,
+        tempfile.TemporaryFile() as log,
+        running(argv, stdin=theirs.fileno(), stderr=log) as process,
+    ):
+        theirs.close()
+        link = _Link(ours, image, log)
+        link.call("Initialize")
+        yield OpenedImage(link, image)
+        # No answer comes to this one: the process ends.
+        with suppress(UserError):
+            link.call("Shutdown")
+        process.wait(IDLE_SECONDS)

@@ -1,0 +1,269 @@
+"""Turn one layer's tar stream into a commit.
+
+The commit holds the layer as it is: whiteouts stay as files of their names and are resolved at the merge, as
+upstream has it. What a tree cannot say goes into the commit's metadata:
+
+    bootc.layer.diff-id    digest of the tar
+    bootc.layer.implied    directories that the layer goes through but has no entry for: it says nothing
+                           of their mode and owner, so the merge must leave those alone
+    bootc.layer.hardlinks  hard links to files of lower layers: path -> target
+
+Everything is written in one libostree transaction, which ends only when the digests of blob and tar are right:
+until then no object is in its place and nothing refers to it. A process that is killed leaves a staging folder
+that libostree removes later.
+
+/var stays in the commit where it is, as upstream does it since libostree 2024.3: that copies it into an empty
+stateroot's var at the first deployment and ignores it at every later one. Older ones never copy it;
+`install` does that itself.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import gi
+
+from bootc_build import __version__
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.oci import layerpath, tarstream
+from bootc_build.onhost.oci.layerstream import LayerStream
+from bootc_build.onhost.oci.refnames import layer_ref
+from bootc_build.onhost.oci.tarstream import TarEntry, TarReader
+from bootc_build.onhost.ostree.objects import ObjectStore
+from bootc_build.onhost.ostree.repo import Repo
+from bootc_build.onhost.ostree.tree import Directory
+
+gi.require_version("GLib", "2.0")
+from gi.repository import GLib  # noqa: E402 - the version has to be chosen first
+
+META_DIFF_ID: Final = "bootc.layer.diff-id"
+META_IMPLIED: Final = "bootc.layer.implied"
+META_HARDLINKS: Final = "bootc.layer.hardlinks"
+META_IMPORTER: Final = "ostree.importer.version"
+
+# Up to here a file is handed over whole; above it goes through in pieces, so memory does not grow with it.
+_INLINE_BYTES: Final = 512 * 1024
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Which layer: blob digest, diff_id, place (from 1), number of all layers, the history line that made it."""
+
+    digest: str
+    diff_id: str
+    number: int = 1
+    total: int = 1
+    made_by: str = ""
+
+    @property
+    def name(self) -> str:
+        """How errors call it."""
+        return f"Layer {self.number} of {self.total} ({self.digest[:19]})"
+
+
+class LayerContentError(UserError):
+    """A layer has something that cannot be part of a bootable system; names layer, path and history line."""
+
+    def __init__(self, layer: Layer, path: str, problem: str, remedy: str = "") -> None:
+        made_by = f" The layer was made by: {layer.made_by}" if layer.made_by else ""
+        super().__init__(f"{layer.name}, path '{path}': {problem}.{made_by}", remedy)
+        self.path = path
+
+
+class _Node:
+    """A directory while the layer is read; ``meta`` is None until an entry of its own comes."""
+
+    __slots__ = ("dirs", "files", "meta")
+
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+        self.dirs: dict[str, _Node] = {}
+        self.meta: str | None = None
+
+
+class LayerTree:
+    """Collects the entries of one layer and writes their objects."""
+
+    def __init__(self, store: ObjectStore, layer: Layer) -> None:
+        self._store = store
+        self._layer = layer
+        self._root = _Node()
+        self._nodes = {"": self._root}
+        self._hardlinks: dict[str, str] = {}
+
+    def add(self, reader: TarReader, entry: TarEntry) -> None:
+        """Add one entry, reading its content.
+
+        Raises:
+            LayerContentError: it has no place in a bootable system.
+        """
+        path = self._path(entry.name)
+        if path is None:
+            return
+        kind = entry.kind
+        if kind == tarstream.DIRECTORY:
+            self._add_directory(path, entry)
+            return
+        directory, _slash, name = path.rpartition("/")
+        if not name:
+            raise self._bad(path or "/", "the root of the tree must be a directory")
+        if kind in tarstream.REGULAR:
+            content = self._write_file(reader, entry)
+        elif kind == tarstream.SYMLINK:
+            target = self._decode(entry.link)
+            content = self._store.write_symlink(entry.uid, entry.gid, entry.xattrs, target)
+        elif kind == tarstream.HARD_LINK:
+            self._add_link(path, entry)
+            return
+        else:
+            raise self._bad(path, *_UNSUPPORTED.get(kind, _UNKNOWN_KIND))
+        self._put(directory, name, content)
+
+    def write(self) -> str:
+        """Write directories and the commit; its checksum."""
+        implied: list[str] = []
+        tree, meta = self._write_node(self._root, "", implied)
+        metadata = {
+            META_DIFF_ID: GLib.Variant("s", self._layer.diff_id),
+            META_IMPLIED: GLib.Variant("as", sorted(implied)),
+            META_HARDLINKS: GLib.Variant("a{ss}", dict(sorted(self._hardlinks.items()))),
+            META_IMPORTER: GLib.Variant("s", __version__),
+        }
+        return self._store.write_commit(tree, meta, metadata, timestamp=0)
+
+    def _path(self, raw: bytes) -> str | None:
+        name = self._decode(raw)
+        try:
+            return layerpath.clean(name)
+        except layerpath.UnsafePathError as exc:
+            raise self._bad(name, "climbs out of its directory with '..'") from exc
+
+    def _decode(self, raw: bytes) -> str:
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as exc:
+            raise self._bad(
+                raw.decode(errors="backslashreplace"),
+                "is not UTF-8, which ostree cannot store",
+                "Rename the file in the Containerfile.",
+            ) from exc
+
+    def _write_file(self, reader: TarReader, entry: TarEntry) -> str:
+        store = self._store
+        if entry.size <= _INLINE_BYTES:
+            data = reader.read(entry)
+            return store.write_file(entry.uid, entry.gid, entry.mode, entry.xattrs, data)
+        return store.write_large_file(
+            entry.uid,
+            entry.gid,
+            entry.mode,
+            entry.xattrs,
+            size=entry.size,
+            chunks=reader.chunks(entry),
+        )
+
+    def _add_directory(self, path: str, entry: TarEntry) -> None:
+        node = self._directory(path)
+        node.meta = self._store.write_dirmeta(entry.uid, entry.gid, entry.mode, entry.xattrs)
+
+    def _add_link(self, path: str, entry: TarEntry) -> None:
+        target = self._path(entry.link)
+        if target is None:
+            raise self._bad(
+                path, f"is a hard link to '{self._decode(entry.link)}', which is not kept"
+            )
+        directory, _slash, name = path.rpartition("/")
+        target_directory, _slash, target_name = target.rpartition("/")
+        node = self._nodes.get(target_directory)
+        content = node.files.get(target_name) if node else None
+        if content is not None:
+            self._put(directory, name, content)
+            return
+        # The target is in a lower layer, or is itself such a link.
+        self._put(directory, name, None)
+        self._hardlinks[path] = self._hardlinks.get(target, target)
+
+    def _put(self, directory: str, name: str, content: str | None) -> None:
+        """Give a name a content; None only takes away what was there."""
+        node = self._nodes.get(directory)
+        if node is None:
+            node = self._directory(directory)
+        path = f"{directory}/{name}" if directory else name
+        if name in node.dirs:
+            self._forget(path, node.dirs.pop(name))
+        if self._hardlinks:
+            self._hardlinks.pop(path, None)
+        if content is None:
+            node.files.pop(name, None)
+        else:
+            node.files[name] = content
+
+    def _directory(self, path: str) -> _Node:
+        """The directory of a path, made (without an entry of its own) where it is missing."""
+        node = self._nodes.get(path)
+        if node is not None:
+            return node
+        parent_path, _slash, name = path.rpartition("/")
+        parent = self._directory(parent_path)
+        parent.files.pop(name, None)
+        self._hardlinks.pop(path, None)
+        node = parent.dirs[name] = self._nodes[path] = _Node()
+        return node
+
+    def _forget(self, path: str, node: _Node) -> None:
+        """A directory was replaced by something else within the layer: nothing below it is left."""
+        self._nodes.pop(path, None)
+        for name, child in node.dirs.items():
+            self._forget(f"{path}/{name}", child)
+        below = path + "/"
+        for link in [link for link in self._hardlinks if link.startswith(below)]:
+            del self._hardlinks[link]
+
+    def _write_node(self, node: _Node, path: str, implied: list[str]) -> tuple[str, str]:
+        if node.meta is None:
+            implied.append(path)
+            node.meta = self._store.write_dirmeta(0, 0, 0o755, {})
+        prefix = path + "/" if path else ""
+        dirs = {
+            name: self._write_node(child, prefix + name, implied)
+            for name, child in node.dirs.items()
+        }
+        return self._store.write_directory(Directory(node.files, dirs)), node.meta
+
+    def _bad(self, path: str, problem: str, remedy: str = "") -> LayerContentError:
+        return LayerContentError(self._layer, path, problem, remedy)
+
+
+_UNKNOWN_KIND: Final = ("is of a kind that tar does not define", "")
+_UNSUPPORTED: Final = {
+    tarstream.CHARACTER_DEVICE: (
+        "is a character device, which ostree cannot store",
+        "Remove it in the Containerfile; devices belong into /dev, which the kernel fills.",
+    ),
+    tarstream.BLOCK_DEVICE: (
+        "is a block device, which ostree cannot store",
+        "Remove it in the Containerfile; devices belong into /dev, which the kernel fills.",
+    ),
+    tarstream.FIFO: (
+        "is a FIFO, which ostree cannot store",
+        "Remove it in the Containerfile and let systemd-tmpfiles make it (type p).",
+    ),
+}
+
+
+def import_layer(repo: Repo, stream: LayerStream, layer: Layer) -> str:
+    """Commit a layer and point its ref at the commit, when both its digests are right.
+
+    Raises:
+        LayerContentError: it has something that a bootable system cannot have.
+        DamagedLayerError, MalformedTarError: it is not what it should be.
+    """
+    store = ObjectStore(repo)
+    with repo.transaction():
+        tree = LayerTree(store, layer)
+        reader = TarReader(stream.next_chunk)
+        for entry in reader.entries():
+            tree.add(reader, entry)
+        stream.verify(layer.digest, layer.diff_id)
+        commit = tree.write()
+        store.set_ref(layer_ref(layer.digest), commit)
+    return commit

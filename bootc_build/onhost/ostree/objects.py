@@ -1,0 +1,133 @@
+"""Read and write the objects of a repository: files, links, directories and their metadata."""
+
+from collections.abc import Iterator, Mapping
+from sys import byteorder
+from typing import Final
+
+import gi
+
+from bootc_build.onhost.ostree.repo import Repo
+from bootc_build.onhost.ostree.tree import DIRTREE_TYPE, Directory, decode, encode
+
+gi.require_version("OSTree", "1.0")
+from gi.repository import GLib, OSTree  # noqa: E402 - the version has to be chosen first
+
+_S_IFDIR: Final = 0o040000
+_S_IFREG: Final = 0o100000
+_NO_XATTRS: Final = GLib.Variant("a(ayay)", [])
+_TREE_TYPE: Final = GLib.VariantType.new(DIRTREE_TYPE)
+
+
+class ObjectStore:
+    """The objects of one repository. Writing needs an open transaction."""
+
+    def __init__(self, repo: Repo) -> None:
+        self._native = repo.native
+        self._dirmetas: dict[tuple[int, int, int], str] = {}
+
+    def write_file(
+        self, uid: int, gid: int, mode: int, xattrs: Mapping[bytes, bytes], data: bytes
+    ) -> str:
+        """Write a regular file that is in memory; its checksum."""
+        return self._native.write_regfile_inline(
+            None, uid, gid, _S_IFREG | mode, _xattrs(xattrs), data, None
+        )
+
+    def write_large_file(
+        self,
+        uid: int,
+        gid: int,
+        mode: int,
+        xattrs: Mapping[bytes, bytes],
+        *,
+        size: int,
+        chunks: Iterator[bytes],
+    ) -> str:
+        """Write a regular file piece by piece; its checksum."""
+        writer = self._native.write_regfile(None, uid, gid, _S_IFREG | mode, size, _xattrs(xattrs))
+        for chunk in chunks:
+            writer.write_all(chunk, None)
+        return writer.finish(None)
+
+    def write_symlink(self, uid: int, gid: int, xattrs: Mapping[bytes, bytes], target: str) -> str:
+        """Write a symbolic link; its checksum."""
+        return self._native.write_symlink(None, uid, gid, _xattrs(xattrs), target, None)
+
+    def write_dirmeta(self, uid: int, gid: int, mode: int, xattrs: Mapping[bytes, bytes]) -> str:
+        """Write owner, permissions and extended attributes of a directory; the checksum."""
+        key = (uid, gid, mode)
+        if not xattrs and key in self._dirmetas:
+            return self._dirmetas[key]
+        numbers = (_big_endian(uid), _big_endian(gid), _big_endian(_S_IFDIR | mode))
+        variant = GLib.Variant("(uuua(ayay))", (*numbers, _xattr_list(xattrs)))
+        checksum = self._write(OSTree.ObjectType.DIR_META, variant)
+        if not xattrs:
+            self._dirmetas[key] = checksum
+        return checksum
+
+    def write_directory(self, directory: Directory) -> str:
+        """Write the names in a directory; the checksum."""
+        variant = GLib.Variant.new_from_bytes(_TREE_TYPE, GLib.Bytes.new(encode(directory)), False)
+        return self._write(OSTree.ObjectType.DIR_TREE, variant)
+
+    def load_directory(self, checksum: str) -> Directory:
+        """Read the names in a directory."""
+        variant = self._native.load_variant(OSTree.ObjectType.DIR_TREE, checksum)[1]
+        return decode(variant.get_data_as_bytes().get_data() or b"")
+
+    def is_empty_file(self, checksum: str) -> bool:
+        """Whether a file object is a regular file without content."""
+        info = self._native.load_file(checksum, None)[2]
+        kind = info.get_attribute_uint32("unix::mode") & 0o170000
+        return kind == _S_IFREG and info.get_size() == 0
+
+    def root_of(self, commit: str) -> tuple[str, str]:
+        """Checksums of a commit's root: dirtree and dirmeta."""
+        variant = self._native.load_commit(commit)[1]
+        tree, meta = (variant.get_child_value(i).get_data_as_bytes().get_data() for i in (6, 7))
+        return (tree or b"").hex(), (meta or b"").hex()
+
+    def write_commit(
+        self,
+        tree: str,
+        dirmeta: str,
+        metadata: Mapping[str, GLib.Variant],
+        timestamp: int,
+        parent: str | None = None,
+    ) -> str:
+        """Write a commit; its checksum.
+
+        Args:
+            tree: checksum of the root's dirtree object.
+            dirmeta: checksum of the root's dirmeta object.
+            metadata: what is written with it.
+            timestamp: seconds since 1970.
+            parent: checksum of the commit before it.
+        """
+        root = self._native.write_mtree(
+            OSTree.MutableTree.new_from_checksum(self._native, tree, dirmeta), None
+        )[1]
+        assert isinstance(root, OSTree.RepoFile)  # noqa: S101 - the binding only promises a Gio.File
+        return self._native.write_commit_with_time(
+            parent, None, None, GLib.Variant("a{sv}", metadata), root, timestamp, None
+        )[1]
+
+    def set_ref(self, ref: str, commit: str) -> None:
+        """Point a ref at a commit when the transaction ends well."""
+        self._native.transaction_set_ref(None, ref, commit)
+
+    def _write(self, kind: OSTree.ObjectType, variant: GLib.Variant) -> str:
+        return bytes(self._native.write_metadata(kind, None, variant, None)[1]).hex()
+
+
+def _big_endian(number: int) -> int:
+    """A number whose bytes, written by a little-endian machine, are in ostree's big-endian order."""
+    return int.from_bytes(number.to_bytes(4, "big"), byteorder)
+
+
+def _xattr_list(xattrs: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    return [(name + b"\0", value) for name, value in sorted(xattrs.items())]
+
+
+def _xattrs(xattrs: Mapping[bytes, bytes]) -> GLib.Variant:
+    return GLib.Variant("a(ayay)", _xattr_list(xattrs)) if xattrs else _NO_XATTRS
