@@ -40,8 +40,12 @@ def _verb(name: str) -> Verb:
     return cast("Verb", importlib.import_module(f"bootc_build.cli.{name}"))
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line, for parsing and for the documentation's checks."""
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line, for parsing and for the documentation's checks.
+
+    Args:
+        only: the one verb whose arguments are wanted; the others' modules are not even imported.
+    """
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "-v", "--verbose", action="count", default=0, help="show the programs' own output"
@@ -57,7 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
         sub = verbs.add_parser(
             name, help=summary, description=summary.capitalize() + ".", parents=[common]
         )
-        _verb(name).add_arguments(sub)
+        if only in (None, name):
+            _verb(name).add_arguments(sub)
     return parser
 
 
@@ -70,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bootc-build`` with ``argv`` (the process's own by default) and return its exit status."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGHUP, _stop)
-    parser = build_parser()
+    argv = sys.argv[1:] if argv is None else argv
+    parser = build_parser(argv[0] if argv and argv[0] in VERBS else None)
     args, unknown = parser.parse_known_args(argv)
     # Only a verb that hands flags on to another program takes what it does not know.
     if unknown and not hasattr(args, "passed_on"):

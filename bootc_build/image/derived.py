@@ -5,13 +5,15 @@ The image gets its names last: whatever fails before, the old image keeps them.
 
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootc_build.image.lint import LintedImage, LintError, mounted_image
+from bootc_build.image.lint import LintedImage, LintError, lint_image, mounted_image
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.lint.registry import check_names, lint_root
+from bootc_build.onhost.lint.root import Root
 from bootc_build.onhost.process import CommandError
 from bootc_build.tools import buildah
 from bootc_build.tools.buildah import WorkingContainer
@@ -23,6 +25,8 @@ LABELS = {"containers.bootc": "1", "ostree.bootable": "1"}
 _REFRESH = "/usr/libexec/bootc/image-refresh"
 _REFRESH_NEEDED = 10  # exit status of its --check
 _REFRESHED_FROM = "bootc-build.refreshed-from"
+# buildah leaves these files in every image that a RUN step made, and the import drops them.
+_OF_BUILDAH = "buildah-injected"
 _TAIL_LINES = 25
 # With several stages, buildah puts the stage before it.
 _STEP = re.compile(r"^(\[\d+/\d+\] )?STEP ")
@@ -69,29 +73,46 @@ def build_image(request: BuildRequest, progress: Progress) -> LintedImage:
     """
     check_names(request.skip_lints)
     _check_inputs(request)
-    image = _build(request, progress)
+    built = _build(request, progress)
     progress.step("Linting")
-    with mounted_image(image) as (container, root):
-        refreshed = _refreshed(image, container, progress)
-        report = lint_root(root, skip=request.skip_lints) if refreshed in (image, None) else None
-        if refreshed is None:
-            progress.step("Committing")
-            container.configure(
-                labels={_REFRESHED_FROM: image}, options=["--created-by", f"RUN {_REFRESH}"]
-            )
-            refreshed = container.commit(None)
-    if report is None:  # made by an earlier, equal build
-        with mounted_image(refreshed) as (_, root):
-            report = lint_root(root, skip=request.skip_lints)
-    linted = LintedImage(refreshed, report)
-    refused = report.findings if request.warnings_are_fatal else report.fatal
+    finished = _finish(built, (*request.skip_lints, _OF_BUILDAH), progress)
+    refused = finished.report.findings if request.warnings_are_fatal else finished.report.fatal
     if refused:
-        raise LintError(linted, _kept(request.tags), warnings_too=request.warnings_are_fatal)
+        raise LintError(finished, _kept(request.tags), warnings_too=request.warnings_are_fatal)
     if request.tags:
-        buildah.tag_image(refreshed, request.tags)
+        buildah.tag_image(finished.image, request.tags)
     if request.id_file is not None:
-        request.id_file.write_text(f"sha256:{refreshed}")
-    return linted
+        request.id_file.write_text(f"sha256:{finished.image}")
+    return finished
+
+
+def _finish(built: str, skip: Collection[str], progress: Progress) -> LintedImage:
+    """Refresh, label and lint what buildah built; the image that comes of it, without a name."""
+    with mounted_image(built) as (container, root):
+        # Starting a program in the container takes as long as all lints: do both at once.
+        with ThreadPoolExecutor(2) as beside:
+            asked = beside.submit(_refresh_needed, container)
+            looked = beside.submit(_missing_labels, built)
+            report = lint_root(root, skip=skip)
+        labels = looked.result()
+        if not asked.result() and not labels:
+            return LintedImage(built, report)
+        if asked.result():
+            earlier = buildah.images_with_label(f"{_REFRESHED_FROM}={built}")
+            if earlier:
+                return lint_image(earlier[0], skip)
+            _refresh(container, progress)
+            labels[_REFRESHED_FROM] = built
+            report = lint_root(Root(container.mount()), skip=skip)
+        progress.step("Committing")
+        container.configure(labels=labels, options=["--created-by", f"RUN {_REFRESH}"])
+        return LintedImage(container.commit(None), report)
+
+
+def _missing_labels(image: str) -> dict[str, str]:
+    config = buildah.inspect_image(image)["OCIv1"].get("config") or {}
+    found = config.get("Labels") or {}
+    return {name: value for name, value in LABELS.items() if name not in found}
 
 
 def _kept(tags: Sequence[str]) -> str:
@@ -148,8 +169,6 @@ def _build(request: BuildRequest, progress: Progress) -> str:
             raise _base_missing(pulled[1])
 
     arguments = [argument for name in request.containerfiles for argument in ("--file", name)]
-    for name, value in LABELS.items():
-        arguments += ["--label", f"{name}={value}"]
     arguments += request.flags
     if request.context is not None:
         arguments.append(request.context)
@@ -188,29 +207,23 @@ def _base_missing(name: str, said: str = "") -> UserError:
     )
 
 
-def _refreshed(image: str, container: WorkingContainer, progress: Progress) -> str | None:
-    """Bring kernel, initramfs and caches in line with the packages.
-
-    Returns:
-        The image itself when there was nothing to do, the image that an earlier build made of it, or
-        None when it was done now and the container has to be committed.
-    """
+def _refresh_needed(container: WorkingContainer) -> bool:
+    """Whether packages changed what kernel, initramfs or caches are made of."""
     if not (container.mount() / _REFRESH.lstrip("/")).is_file():
-        return image
+        return False
     try:
         container.run([_REFRESH, "--check"])
     except CommandError as error:
         if error.status != _REFRESH_NEEDED:
             raise
-    else:
-        return image
-    earlier = buildah.images_with_label(f"{_REFRESHED_FROM}={image}")
-    if earlier:
-        return earlier[0]
+        return True
+    return False
+
+
+def _refresh(container: WorkingContainer, progress: Progress) -> None:
     progress.step("Refreshing what depends on the installed packages (kernel, initramfs, caches)")
     container.run(
         [_REFRESH],
         on_line=progress.detail,
         remedy=f"Run it in the Containerfile to see more: RUN {_REFRESH}",
     )
-    return None

@@ -148,10 +148,13 @@ def working_container(image: str) -> Iterator[WorkingContainer]:
     """
     # The name is ours, so that a container can be removed even if we are stopped while it is made.
     container = WorkingContainer(f"bootc-build-{secrets.token_hex(8)}")
-    if image != "scratch":
-        image_id(image)
     try:
-        run(["buildah", "from", "--quiet", "--pull-never", "--name", container.name, image])
+        try:
+            run(["buildah", "from", "--quiet", "--pull-never", "--name", container.name, image])
+        except CommandError:
+            if image != "scratch":
+                image_id(image)
+            raise
         yield container
     finally:
         run(["buildah", "rm", container.name], check=False)
