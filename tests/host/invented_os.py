@@ -1,5 +1,6 @@
 """A small operating system tree, committed to a scratch sysroot by the real libostree."""
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,13 +12,22 @@ from bootc_build.onhost.pull import PulledImage
 GENERATOR = Path(__file__).parents[2] / "bootc_build/data/image_root/usr/libexec/bootc/grub-menu"
 
 
-def make_tree(root: Path, *, version: str, kargs: str = "") -> None:
-    """Lay out what libostree wants of an operating system, with a kernel that is one word."""
-    for directory in ("usr/etc", "usr/bin", "usr/lib/bootc/kargs.d", "usr/libexec/bootc"):
+def make_tree(root: Path, *, version: str, kargs: str = "", etc: str = "usr/etc") -> None:
+    """Lay out what libostree wants of an operating system, with a kernel that is one word.
+
+    ``etc`` is ``usr/etc`` in a commit, ``etc`` in an image.
+    """
+    for directory in (etc, "usr/bin", "usr/lib/bootc/kargs.d", "usr/libexec/bootc"):
         (root / directory).mkdir(parents=True)
     for directory in ("sysroot", "boot", "dev", "proc", "run", "sys", "tmp", "var"):
         (root / directory).mkdir()
     (root / "ostree").symlink_to("sysroot/ostree")
+    for merged in ("bin", "lib", "lib64", "sbin"):
+        (root / merged).symlink_to(f"usr/{merged}")
+    (root / etc / "containers").mkdir()
+    (root / etc / "containers/policy.json").write_text(
+        '{"default":[{"type":"insecureAcceptAnything"}]}'
+    )
     modules = root / "usr/lib/modules/1.0"
     modules.mkdir(parents=True)
     (modules / "vmlinuz").write_text(f"kernel {version}")
@@ -25,16 +35,16 @@ def make_tree(root: Path, *, version: str, kargs: str = "") -> None:
     (root / "usr/lib/os-release").write_text(
         f'ID=test\nPRETTY_NAME="Test OS"\nVERSION_ID={version}\n'
     )
-    (root / "usr/etc/fstab").write_text("# nothing here\nUUID=old /boot ext4 defaults 0 2\n")
-    (root / "usr/etc/colour").write_text("image\n")
+    (root / etc / "fstab").write_text("# nothing here\nUUID=old /boot ext4 defaults 0 2\n")
+    (root / etc / "colour").write_text("image\n")
     (root / "usr/lib/version").write_text(version)
     if kargs:
         (root / "usr/lib/bootc/kargs.d/10-test.toml").write_text(kargs)
     shutil.copy(GENERATOR, root / "usr/libexec/bootc/grub-menu")
 
 
-def image_documents(version: str) -> tuple[str, str, str]:
-    """Manifest digest, manifest and configuration of an invented image."""
+def image_documents(version: str, diff_id: str, layer: str, size: int) -> tuple[str, str]:
+    """Manifest and configuration of an image of one uncompressed layer."""
     config = canonical_json(
         {
             "architecture": "amd64",
@@ -43,34 +53,67 @@ def image_documents(version: str) -> tuple[str, str, str]:
             "config": {
                 "Labels": {"containers.bootc": "1", "org.opencontainers.image.version": version}
             },
-            "rootfs": {"type": "layers", "diff_ids": ["sha256:" + "a" * 64]},
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         }
     )
-    layer = {
-        "mediaType": "application/vnd.oci.image.layer.v1.tar",
-        "digest": "sha256:" + "b" * 64,
-        "size": 3,
-    }
     manifest = canonical_json(
         {
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": {
                 "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": "sha256:" + (version.encode().hex() * 64)[:64],
+                "digest": _digest(config.encode()),
                 "size": len(config),
             },
-            "layers": [layer],
+            "layers": [
+                {
+                    "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                    "digest": layer,
+                    "size": size,
+                }
+            ],
         }
     )
-    return "sha256:" + (version.encode().hex() * 64)[-64:], manifest, config
+    return manifest, config
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def write_image(layout: Path, scratch: Path, *, version: str, kargs: str = "") -> str:
+    """Write an invented image as ``oci:LAYOUT:image``, in place of one there; its manifest digest."""
+    tree = scratch / f"image-{version}"
+    make_tree(tree, version=version, kargs=kargs, etc="etc")
+    tar = ["tar", "--create", "--numeric-owner", "--owner=0", "--group=0", "--sort=name"]
+    layer = subprocess.run(
+        [*tar, f"--directory={tree}", "."], check=True, capture_output=True
+    ).stdout
+    manifest, config = image_documents(version, _digest(layer), _digest(layer), len(layer))
+    shutil.rmtree(layout, ignore_errors=True)
+    (layout / "blobs/sha256").mkdir(parents=True)
+    for blob in (layer, manifest.encode(), config.encode()):
+        (layout / "blobs/sha256" / _digest(blob).removeprefix("sha256:")).write_bytes(blob)
+    (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    descriptor = {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": _digest(manifest.encode()),
+        "size": len(manifest),
+        "annotations": {"org.opencontainers.image.ref.name": "image"},
+    }
+    (layout / "index.json").write_text(
+        canonical_json({"schemaVersion": 2, "manifests": [descriptor]})
+    )
+    return _digest(manifest.encode())
 
 
 def commit_image(scratch: Path, repo: Repo, *, version: str = "1", kargs: str = "") -> PulledImage:
     """Commit an invented image to a repository, as an import would leave it."""
     tree = scratch / f"tree-{version}"
     make_tree(tree, version=version, kargs=kargs)
-    digest, manifest, config = image_documents(version)
+    invented = _digest(version.encode())
+    manifest, config = image_documents(version, invented, invented, 3)
+    digest = _digest(manifest.encode())
     metadata = {
         "ostree.manifest-digest": digest,
         "ostree.manifest": manifest,

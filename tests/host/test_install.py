@@ -2,7 +2,6 @@
 
 import configparser
 import json
-import os
 import stat
 import subprocess
 from pathlib import Path
@@ -12,8 +11,10 @@ from invented_os import commit_image
 
 from bootc_build.onhost import pull
 from bootc_build.onhost.cli.main import main
+from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install import bootloader, request
 from bootc_build.onhost.oci.reference import CONTAINER_POLICY, INSECURE, ImageReference
+from bootc_build.onhost.ostree.repo import Repo
 from bootc_build.onhost.ostree.sysroot import open_sysroot
 
 ROOT = "11111111-2222-3333-4444-555555555555"
@@ -26,7 +27,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Install":
     monkeypatch.setenv("OSTREE_SYSROOT_DEBUG", "")
     monkeypatch.setenv("OSTREE_SYSROOT_OPTS", "")
 
-    def pulled(repo: pull.Repo, image: ImageReference, **_: object) -> pull.PulledImage:
+    def pulled(repo: Repo, image: ImageReference, **_: object) -> pull.PulledImage:
         assert image.skopeo == "oci:/src:image"
         return commit_image(tmp_path, repo, kargs=IMAGE_KARGS)
 
@@ -91,8 +92,8 @@ def test_repository_is_set_up_for_our_boot_menu(install: Install) -> None:
 def test_menu_boots_the_deployment_and_moves_with_the_loader_link(install: Install) -> None:
     assert install() == 0
     boot = install.target / "boot"
-    assert os.readlink(boot / "grub/grub.cfg") == "../loader/grub.cfg"
-    assert os.readlink(boot / "boot") == "."
+    assert (boot / "grub/grub.cfg").readlink() == Path("../loader/grub.cfg")
+    assert (boot / "boot").readlink() == Path()
     menu = (boot / "grub/grub.cfg").read_text()
     assert menu.count("menuentry ") == 1
     assert f"root=UUID={ROOT}" in menu
@@ -158,10 +159,10 @@ def test_target_that_is_not_empty_is_refused(
 
 
 def test_image_without_boot_loader_packages_is_named(tmp_path: Path) -> None:
-    with pytest.raises(bootloader.UserError) as caught:
+    with pytest.raises(UserError) as caught:
         bootloader.install(("bios",), boot=tmp_path, boot_uuid=BOOT, image_root=tmp_path)
     assert "grub-pc-bin grub-common" in caught.value.remedy
-    with pytest.raises(bootloader.UserError) as caught:
+    with pytest.raises(UserError) as caught:
         bootloader.install(("uefi",), boot=tmp_path, boot_uuid=BOOT, image_root=tmp_path)
     assert "shim-signed grub-efi-amd64-signed" in caught.value.remedy
 

@@ -1,0 +1,143 @@
+"""Upgrade, reboot, rollback through the real libostree, skopeo and command line; only the boot is pretended."""
+
+from pathlib import Path
+
+import pytest
+from invented_os import commit_image, write_image
+from pretend_boot import PretendHost
+
+from bootc_build.onhost.host.origin import Origin
+from bootc_build.onhost.ostree.sysroot import create_sysroot
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendHost:
+    """Version 1 is booted and tracks ``oci:/tmp/image:image``, which the tests replace."""
+    monkeypatch.setenv("OSTREE_SYSROOT_DEBUG", "mutable-deployments")
+    path = tmp_path / "sysroot"
+    path.mkdir()
+    sysroot = create_sysroot(path, {("sysroot", "bootloader"): "none"})
+    kargs = 'kargs = ["old=1", "both=1"]\n'
+    image = commit_image(tmp_path, sysroot.repo, version="1", kargs=kargs)
+    sysroot.init_stateroot("default")
+    origin = Origin.of_image("ostree-unverified-image:oci:/tmp/image:image").serialise()
+    arguments = ("root=UUID=r", "rw", "old=1", "both=1", "mine=1")
+    sysroot.deploy(stateroot="default", commit=image.merge_commit, origin=origin, kargs=arguments)
+    return PretendHost(path, tmp_path / "scratch")
+
+
+def publish(host: PretendHost, version: str, kargs: str = "") -> str:
+    return write_image(host.scratch / "tmp/image", host.scratch, version=version, kargs=kargs)
+
+
+def test_upgrade_is_queued_then_booted_then_rolled_back(host: PretendHost) -> None:
+    digest = publish(host, "2", 'kargs = ["new=2", "both=1"]\n')
+    (host.root / "etc/colour").write_text("local\n")
+    output = host.bootc("upgrade")
+    assert f"Queued for next boot: oci:/tmp/image:image\n  Version: 2\n  Digest: {digest}" in output
+    status = host.status()
+    assert status["staged"]["image"]["imageDigest"] == digest
+    assert status["booted"]["image"]["version"] == "1"
+    assert status["rollback"] is None
+    assert digest in (host.run_directory / "reboot-required").read_text()
+    assert (host.sysroot / "ostree/bootc").is_dir()
+
+    host.reboot()
+    status = host.status()
+    assert status["staged"] is None
+    assert status["booted"]["image"]["version"] == "2"
+    assert status["rollback"]["image"]["version"] == "1"
+    assert (host.root / "usr/lib/version").read_text() == "2"
+    assert (host.root / "etc/colour").read_text() == "local\n"
+    assert host.entries()[0]["options"].split()[:5] == [
+        "root=UUID=r", "rw", "both=1", "mine=1", "new=2",
+    ]  # fmt: skip
+
+    assert host.bootc("rollback") == "Next boot: rollback deployment\n"
+    assert host.status()["rollbackQueued"] is True
+    host.reboot()
+    assert host.status()["booted"]["image"]["version"] == "1"
+    assert (host.root / "usr/lib/version").read_text() == "1"
+
+
+def test_same_image_is_no_update_and_staged_is_not_staged_twice(host: PretendHost) -> None:
+    publish(host, "2")
+    host.bootc("upgrade")
+    assert "Staged update present, not changed" in host.bootc("upgrade")
+    host.reboot()
+    assert "No update available." in host.bootc("update")
+    assert host.status()["staged"] is None
+
+
+def test_check_tells_without_fetching_and_status_remembers(host: PretendHost) -> None:
+    digest = publish(host, "2")
+    output = host.bootc("upgrade", "--check")
+    assert f"Update available for: oci:/tmp/image:image\n  Version: 2\n  Digest: {digest}" in output
+    status = host.status()
+    assert status["staged"] is None
+    assert status["booted"]["cachedUpdate"]["imageDigest"] == digest
+    assert f"UpdateDigest: {digest}" in host.bootc("status", "--format=humanreadable")
+    host.bootc("upgrade")
+    host.reboot()
+    assert "No changes in: oci:/tmp/image:image" in host.bootc("upgrade", "--check")
+
+
+def test_switch_tracks_another_image(host: PretendHost) -> None:
+    write_image(host.scratch / "tmp/other", host.scratch, version="9")
+    host.bootc("switch", "--transport=oci", "/tmp/other:image")
+    again = host.bootc("switch", "--transport=oci", "/tmp/other:image")
+    assert again == "Image specification is unchanged.\n"
+    host.reboot()
+    booted = host.status()["booted"]["image"]
+    assert booted["image"] == {"image": "/tmp/other:image", "transport": "oci"}
+    assert booted["version"] == "9"
+
+
+def test_rollback_twice_cancels_and_drops_what_is_staged(host: PretendHost) -> None:
+    publish(host, "2")
+    host.bootc("upgrade")
+    host.reboot()
+    publish(host, "3")
+    host.bootc("upgrade")
+    host.bootc("rollback")
+    status = host.status()
+    assert status["staged"] is None
+    assert status["rollbackQueued"] is True
+    assert host.bootc("rollback") == (
+        "notice: Reverting queued rollback state\nNext boot: current deployment\n"
+    )
+    host.reboot()
+    assert host.status()["booted"]["image"]["version"] == "2"
+
+
+def test_only_what_deployments_need_is_left_after_many_upgrades(host: PretendHost) -> None:
+    for version in ("2", "3", "4", "5"):
+        publish(host, version)
+        host.bootc("upgrade")
+        host.reboot()
+    status = host.status()
+    assert status["booted"]["image"]["version"] == "5"
+    assert status["rollback"]["image"]["version"] == "4"
+    refs = host.execute("ostree", "refs", "--repo=/sysroot/ostree/repo", "--list").stdout.split()
+    # When 5 was queued, 4 was booted and 3 its rollback.
+    assert len([ref for ref in refs if ref.startswith("ostree/container/blob/")]) == 3
+    kernels = list((host.sysroot / "boot/ostree").iterdir())
+    assert len(kernels) == 2
+
+
+def test_locally_changed_tree_is_not_upgraded(host: PretendHost) -> None:
+    publish(host, "2")
+    origin = host.root.with_name(f"{host.root.name}.origin")
+    origin.write_text(origin.read_text() + "\n[packages]\nrequested=vim;\n")
+    done = host.execute("/usr/bin/python3", "-m", "bootc_build.onhost", "upgrade")
+    assert done.status == 1
+    assert "rpm-ostree reset" in done.stderr
+    status = host.status()
+    assert status["booted"]["incompatible"] is True
+    assert status["booted"]["image"] is None
+
+
+def test_nothing_to_roll_back_to_is_said(host: PretendHost) -> None:
+    done = host.execute("/usr/bin/python3", "-m", "bootc_build.onhost", "rollback")
+    assert done.status == 1
+    assert done.stderr.startswith("error: No rollback available.")
