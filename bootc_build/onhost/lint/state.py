@@ -122,9 +122,14 @@ def var_tmpfiles(root: Root) -> Iterator[Problem]:
 
 
 def _is_left_to_others(entry: Entry) -> bool:
-    # /var/run has a lint of its own; systemd makes /var/log and /var/tmp in any case; var-log tells of logs.
-    return entry.path in {"/var/run", "/var/lock", "/var/tmp"} or (  # noqa: S108 - of the image
-        entry.kind == "f" and entry.path.startswith("/var/log/")
+    # /var/run has a lint of its own, and systemd makes these in any case; var-log tells of logs.
+    if entry.path in {"/var/run", "/var/lock", "/var/tmp"}:  # noqa: S108 - of the image
+        return True
+    # What every run of apt leaves, and makes again.
+    return entry.kind == "f" and (
+        entry.path.startswith("/var/log/")
+        or entry.path == "/var/cache/ldconfig/aux-cache"
+        or posixpath.basename(entry.path) == "lock"
     )
 
 
