@@ -1,9 +1,12 @@
 """What an image must have to become a disk, looked at before anything is written. All faults at once."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.tools.podman import LocalImage
+
+_ARCHITECTURE = "amd64"
 
 # Where Debian's packages put GRUB and shim. Globs, relative to the image's root.
 _GRUB_BIOS = ("usr/lib/grub/i386-pc/boot.img", "grub-pc-bin")
@@ -24,15 +27,19 @@ class NotBootableError(UserError):
         )
 
 
-def check_label(image: str, labels: Mapping[str, str]) -> None:
-    """Require the label that says an image is meant to boot.
+def check_image(image: LocalImage, name: str) -> None:
+    """Require the label that says an image is meant to boot, and an architecture that is known here.
 
     Raises:
         NotBootableError.
     """
-    if labels.get("containers.bootc") == "1" or labels.get("ostree.bootable"):
-        return
-    raise NotBootableError(image, ["it has no label containers.bootc=1"])
+    faults = []
+    if not image.is_bootc:
+        faults.append("it has no label containers.bootc=1")
+    if image.architecture != _ARCHITECTURE:
+        faults.append(f"it is made for {image.architecture}, disks can be made for {_ARCHITECTURE}")
+    if faults:
+        raise NotBootableError(name, faults)
 
 
 def check_root(image: str, root: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bootc_build.disk import formats, preflight, trees
 from bootc_build.disk.assemble import write_raw_disk
-from bootc_build.disk.bootable import check_label, check_root
+from bootc_build.disk.bootable import check_image, check_root
 from bootc_build.disk.formats import DiskType
 from bootc_build.disk.plan import Contents, Identity, plan_disk
 from bootc_build.disk.populate import Installation, export_image, populate
@@ -71,7 +71,7 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
     preflight.check_programs(request.types)
     with image_store() as store:
         image = store.get(request.image)
-    check_label(request.image, image.labels)
+    check_image(image, request.image)
     target = request.target or default_target(request.image, image)
     progress.step(f"The host will follow {target.display}")
     timestamp = int(image.created.timestamp())
@@ -144,7 +144,7 @@ def _install(
     progress: Progress,
 ) -> trees.Trees:
     layout, target = work / "image", work / "root"
-    target.mkdir(0o755)
+    trees.make_folder(target)
     with working_container(image.id) as container:
         check_root(request.image, container.mount())
         export_image(image, layout, progress)

@@ -52,9 +52,15 @@ def split(target: Path) -> Trees:
         if mount_point.is_dir():
             mount_point.rename(apart)
         else:
-            apart.mkdir(0o755)
-        mount_point.mkdir(0o755, parents=True, exist_ok=True)
+            make_folder(apart)
+        make_folder(mount_point)
     return trees
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that everybody may enter, whatever the umask: it becomes part of a system."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o755)
 
 
 def settle(trees: Trees, timestamp: int) -> Contents:

@@ -2,7 +2,8 @@
 
 Layout: ``OUTPUT/.bootc-build-XXXXXXXX/`` with whatever the steps put there. A finished disk leaves it by
 rename. The folder is removed however the block ends; while it is removed signals wait, so that a second
-Ctrl-C does not leave half of it.
+Ctrl-C does not leave half of it. Whoever uses a folder holds a lock (flock) on it: what a killed run left
+is unlocked, and the next run in the same output removes it.
 """
 
 import fcntl
@@ -34,7 +35,7 @@ def work_tree(output: Path) -> Iterator[Path]:
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=output))
+        folder, lock = _make_locked_folder(output)
     except OSError as error:
         raise UserError(
             f"Nothing can be written in {output}: {error.strerror}.",
@@ -44,6 +45,32 @@ def work_tree(output: Path) -> Iterator[Path]:
         yield folder
     finally:
         remove_tree(folder)
+        os.close(lock)
+
+
+def _make_locked_folder(output: Path) -> tuple[Path, int]:
+    """A new folder and the lock on it; folders that a killed run left unlocked are removed."""
+    with _locked(output, wait=True):
+        for left in output.glob(f"{_PREFIX}*"):
+            with _locked(left, wait=False) as nobody_uses_it:
+                if nobody_uses_it:
+                    remove_tree(left)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=output))
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return folder, lock
+
+
+@contextmanager
+def _locked(folder: Path, *, wait: bool) -> Iterator[bool]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)
 
 
 def remove_tree(folder: Path) -> None:

@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from bootc_build.disk.worktree import remove_tree, work_tree
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.process import run
+
+
+def test_work_tree_is_gone_after_success_and_after_failure(tmp_path: Path) -> None:
+    with work_tree(tmp_path / "out") as folder:
+        (folder / "file").write_text("x")
+        assert folder.parent == tmp_path / "out"
+    with pytest.raises(ZeroDivisionError), work_tree(tmp_path / "out"):
+        raise ZeroDivisionError
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_immutable_files_and_folders_are_removed_too(tmp_path: Path) -> None:
+    inner = tmp_path / "tree/inner"
+    inner.mkdir(parents=True)
+    (inner / "file").write_text("x")
+    (tmp_path / "tree/other").write_text("x")
+    run(["chattr", "+i", str(inner / "file"), str(inner), str(tmp_path / "tree/other")])
+    remove_tree(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
+
+
+def test_what_a_killed_run_left_is_removed_and_what_is_in_use_is_not(tmp_path: Path) -> None:
+    left = tmp_path / ".bootc-build-killed"
+    left.mkdir()
+    (left / "file").write_text("x")
+    with work_tree(tmp_path) as mine, work_tree(tmp_path) as other:
+        assert not left.exists()
+        assert mine.is_dir()
+        assert other.is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="Nothing can be written in"), work_tree(tmp_path / "file"):
+        pass
