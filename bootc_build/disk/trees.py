@@ -48,6 +48,8 @@ def split(target: Path) -> Trees:
         target, target.with_name(target.name + ".boot"), target.with_name(target.name + ".esp")
     )
     efi, boot = target / _BOOT / _EFI, target / _BOOT
+    if not boot.exists():
+        make_folder(boot)
     for mount_point, apart in ((efi, trees.esp), (boot, trees.boot)):
         if mount_point.is_dir():
             mount_point.rename(apart)
