@@ -27,6 +27,8 @@ _DPKG_BUILD_OPTIONS = (
     "path-exclude=/usr/share/locale/*",
     "path-include=/usr/share/locale/locale.alias",
     "path-exclude=/usr/share/lintian/*",
+    "path-exclude=/usr/lib/tmpfiles.d/home.conf",
+    "path-exclude=/usr/lib/tmpfiles.d/provision.conf",
 )
 
 

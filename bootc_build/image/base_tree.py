@@ -45,6 +45,7 @@ TOP_LEVEL_LINKS = {
 _DROP = (
     "etc/hostname",
     "etc/resolv.conf",
+    "etc/.resolv.conf.systemd-resolved.bak",
     "etc/apt/sources.list",
     "etc/apt/apt.conf.d/99mmdebstrap",
     "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
@@ -52,6 +53,15 @@ _DROP = (
     "var/lib/systemd/random-seed",
     "var/lib/systemd/catalog",
     "var/lib/systemd/network",
+    "var/lib/systemd/pstore",
+    "var/lib/systemd/ephemeral-trees",
+    "var/lib/systemd/coredump",
+    "var/lib/dracut",
+    "var/lib/grub",
+    "var/lib/sudo",
+    "var/lib/apt/mirrors",
+    "var/lib/apt/periodic",
+    "var/cache/adduser",
     "var/log/README",
     "var/log/runit",
     "var/log/btmp",
@@ -177,6 +187,7 @@ def scrub(root: Path, epoch: int) -> None:
         for path in root.glob(pattern):
             _remove(path)
     for name in (
+        "dev",
         "run",
         "tmp",
         "var/tmp",

@@ -38,10 +38,10 @@ class UserTable:
     groups: tuple[Group, ...]
 
     def passwd(self) -> str:
-        """The text of /etc/passwd, sorted by id."""
+        """The text of /etc/passwd, sorted by id, without passwords (the passwd package makes /etc/shadow)."""
         gids = {group.name: group.gid for group in self.groups}
         return "".join(
-            f"{u.name}:x:{u.uid}:{gids[u.group]}:{u.gecos}:{u.home}:{u.shell}\n"
+            f"{u.name}:*:{u.uid}:{gids[u.group]}:{u.gecos}:{u.home}:{u.shell}\n"
             for u in sorted(self.users, key=lambda user: user.uid)
         )
 
