@@ -1,13 +1,16 @@
 """Read files out of a commit, without a checkout."""
 
+from typing import cast
+
 import gi
 
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.ostree.repo import Repo
 
 gi.require_version("OSTree", "1.0")
-from gi.repository import Gio, GLib  # noqa: E402 - the version has to be chosen first
+from gi.repository import Gio, GLib, OSTree  # noqa: E402 - the version has to be chosen first
 
+_CHUNK_BYTES = 65536
 _QUERY = "standard::name,standard::type"
 
 
@@ -18,10 +21,16 @@ def _root(repo: Repo, commit: str) -> Gio.File:
         raise UserError(f"Commit {commit} cannot be read: {error.message}") from error
 
 
-def _text(file: Gio.File, path: str) -> str:
+def _text(repo: Repo, file: Gio.File, path: str) -> str:
+    # Not Gio's load_contents(): it takes the file for one of the file system and complains on stderr.
     try:
-        content = file.load_contents(None)[1]
-        return bytes(content).decode()
+        cast("OSTree.RepoFile", file).ensure_resolved()
+        checksum = cast("OSTree.RepoFile", file).get_checksum()
+        stream = repo.native.load_file(checksum, None)[1]
+        chunks: list[bytes] = []
+        while chunk := stream.read_bytes(_CHUNK_BYTES, None).get_data():
+            chunks.append(chunk)
+        return b"".join(chunks).decode()
     except (GLib.Error, UnicodeDecodeError) as error:
         raise UserError(f"/{path} of the image cannot be read as text: {error}") from error
 
@@ -43,7 +52,7 @@ def read_text_files(repo: Repo, commit: str, directory: str) -> dict[str, str]:
     while (entry := entries.next_file(None)) is not None:
         if entry.get_file_type() == Gio.FileType.REGULAR:
             name = entry.get_name()
-            files[name] = _text(folder.get_child(name), f"{directory}/{name}")
+            files[name] = _text(repo, folder.get_child(name), f"{directory}/{name}")
     return files
 
 
@@ -56,4 +65,4 @@ def read_text_file(repo: Repo, commit: str, path: str) -> str | None:
     file = _root(repo, commit).resolve_relative_path(path)
     if file.query_file_type(Gio.FileQueryInfoFlags.NOFOLLOW_SYMLINKS, None) != Gio.FileType.REGULAR:
         return None
-    return _text(file, path)
+    return _text(repo, file, path)
