@@ -17,6 +17,7 @@ _TRANSIENT = "libostree-transient"
 _RPM_OSTREE_GROUPS = frozenset({"rpmostree", "packages", "overrides", "modules"})
 # What names a plain ostree branch; an image reference takes its place.
 _BRANCH_KEYS = frozenset({"refspec", "baserefspec"})
+_BLANKS = " \t\r\f\v"  # ASCII's, as GLib has it
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _UNESCAPES = {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
@@ -54,8 +55,8 @@ class Origin:
         """
         groups: dict[str, dict[str, str]] = {}
         current: dict[str, str] | None = None
-        for number, line in enumerate(text.splitlines(), start=1):
-            stripped = line.strip()
+        for number, line in enumerate(text.split("\n"), start=1):
+            stripped = line.strip(_BLANKS)
             if not stripped or stripped.startswith("#"):
                 continue
             if stripped.startswith("[") and stripped.endswith("]"):
@@ -67,7 +68,7 @@ class Origin:
                     f"The origin file is damaged at line {number}: {line!r}.",
                     "Look at /ostree/deploy/*/deploy/*.origin.",
                 )
-            current[key.strip()] = value.lstrip()
+            current[key.strip(_BLANKS)] = value.strip("\r").lstrip(_BLANKS)
         return cls(groups)
 
     @classmethod

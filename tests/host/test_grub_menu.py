@@ -1,0 +1,111 @@
+"""The generator of GRUB's menu, run as libostree runs it, and checked by GRUB's own parser."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from invented_os import GENERATOR
+
+KERNEL = "/boot/ostree/default-abc/vmlinuz-1"
+
+
+@pytest.fixture
+def loader(tmp_path: Path) -> Path:
+    """A /boot with a kernel and no entries yet; its loader directory."""
+    (tmp_path / "ostree/default-abc").mkdir(parents=True)
+    (tmp_path / "ostree/default-abc/vmlinuz-1").touch()
+    (tmp_path / "boot").symlink_to(".")
+    (tmp_path / "loader.1/entries").mkdir(parents=True)
+    return tmp_path / "loader.1"
+
+
+def add(
+    loader: Path, version: int, *, title: str = "Test OS", options: str = "rw", linux: str = KERNEL
+) -> None:
+    text = (
+        f"title {title}\nversion {version}\noptions {options}\nlinux {linux}\ninitrd {linux}.img\n"
+    )
+    (loader / f"entries/ostree-{version}.conf").write_text(text)
+
+
+def generate(loader: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(GENERATOR), "-o", str(loader / "grub.cfg")]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def menu(loader: Path) -> str:
+    assert generate(loader).returncode == 0
+    subprocess.run(["grub-script-check", loader / "grub.cfg"], check=True)
+    return (loader / "grub.cfg").read_text()
+
+
+def test_newest_entry_comes_first_by_number_not_by_name(loader: Path) -> None:
+    for version in (1, 2, 10):
+        add(loader, version, title=f"OS {version}")
+    assert re.findall(r"^menuentry '([^']*)'", menu(loader), re.MULTILINE) == [
+        "OS 10",
+        "OS 2",
+        "OS 1",
+    ]
+
+
+def test_entry_loads_kernel_with_its_options_and_initrd(loader: Path) -> None:
+    add(loader, 1, options="root=UUID=a-b rw console=ttyS0,115200n8 ostree=/ostree/boot.1/x/0")
+    text = menu(loader)
+    assert (
+        f"\tlinux {KERNEL} root=UUID=a-b rw console=ttyS0,115200n8 ostree=/ostree/boot.1/x/0\n"
+        in text
+    )
+    assert f"\tinitrd {KERNEL}.img\n" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("a=$b;c rw", ["'a=$b;c'", "'rw'"]),
+        ('dyndbg="file x +p" rw', ["'dyndbg=file x +p'", "'rw'"]),
+        ("it's", ["'it'\\''s'"]),
+        ("a\\b", ["'a\\b'"]),
+    ],
+)
+def test_grub_does_not_interpret_options(loader: Path, options: str, words: list[str]) -> None:
+    add(loader, 1, options=options)
+    assert f"\tlinux {KERNEL} {' '.join(words)}\n" in menu(loader)
+
+
+def test_title_may_have_quotes(loader: Path) -> None:
+    add(loader, 1, title='It\'s "1" $x')
+    assert "menuentry 'It'\\''s \"1\" $x' " in menu(loader)
+
+
+def test_kernel_is_found_with_and_without_boot_in_its_path(loader: Path) -> None:
+    add(loader, 1, linux="/ostree/default-abc/vmlinuz-1")
+    assert "\tlinux /ostree/default-abc/vmlinuz-1 rw\n" in menu(loader)
+
+
+def test_entry_without_its_kernel_is_left_out(loader: Path) -> None:
+    add(loader, 1)
+    add(loader, 2, linux="/boot/ostree/default-gone/vmlinuz-2")
+    done = generate(loader)
+    assert done.returncode == 0
+    assert "ostree-2.conf" in done.stderr
+    assert (loader / "grub.cfg").read_text().count("menuentry ") == 1
+
+
+def test_no_usable_entry_fails_and_keeps_the_old_menu(loader: Path) -> None:
+    (loader / "grub.cfg").write_text("old")
+    add(loader, 1, linux="/boot/ostree/default-gone/vmlinuz-2")
+    done = generate(loader)
+    assert done.returncode == 1
+    assert "no entry" in done.stderr
+    assert (loader / "grub.cfg").read_text() == "old"
+    assert sorted(path.name for path in loader.iterdir()) == ["entries", "grub.cfg"]
+
+
+def test_wrong_usage_fails() -> None:
+    assert subprocess.run([GENERATOR], check=False, capture_output=True).returncode == 1
+
+
+def test_shell_script_is_clean() -> None:
+    subprocess.run(["shellcheck", GENERATOR], check=True)
