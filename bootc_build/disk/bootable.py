@@ -1,5 +1,6 @@
 """What an image must have to become a disk, looked at before anything is written. All faults at once."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def check_root(image: str, root: Path) -> None:
 
 def _faults(root: Path) -> Iterator[str]:
     yield from _kernel_faults(root)
-    if not (root / "usr/bin/bootc").exists():
+    if not os.access(root / "usr/bin/bootc", os.X_OK):
         yield "it has no bootc (/usr/bin/bootc)"
     if not (root / "sysroot").is_dir():
         yield "it has no /sysroot"

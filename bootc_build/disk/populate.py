@@ -19,6 +19,7 @@ from bootc_build.tools.progress import Progress
 IMAGE_TAG = "image"
 _SOURCE = "/run/bootc-build/src"
 _TARGET = "/run/bootc-build/target"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CONSOLES = ("console=tty0", "console=ttyS0,115200n8")
 
 
@@ -49,7 +50,7 @@ def install_command(installation: Installation) -> list[str]:
     """The command that runs inside the image."""
     identity = installation.identity
     command = [
-        "bootc",
+        "/usr/bin/bootc",
         "install",
         "to-filesystem",
         *("--source-imgref", f"oci:{_SOURCE}:{IMAGE_TAG}"),
@@ -112,7 +113,8 @@ def populate(
     container.run(
         install_command(installation),
         volumes=(Volume(layout, _SOURCE, read_only=True), Volume(target, _TARGET)),
-        env={"SOURCE_DATE_EPOCH": str(installation.timestamp)},
+        # An image made from scratch need not set a PATH.
+        env={"PATH": _PATH, "SOURCE_DATE_EPOCH": str(installation.timestamp)},
         on_line=progress.detail,
         remedy="This is what the image's own installer said; -v shows all of it.",
     )

@@ -35,7 +35,8 @@ def work_tree(output: Path) -> Iterator[Path]:
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        folder, lock = _make_locked_folder(output)
+        # Absolute, since programs are told of it that run elsewhere.
+        folder, lock = _make_locked_folder(output.resolve())
     except OSError as error:
         raise UserError(
             f"Nothing can be written in {output}: {error.strerror}.",

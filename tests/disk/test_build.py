@@ -113,6 +113,15 @@ def test_a_console_of_the_users_choice_replaces_the_default_ones(request_: DiskR
     assert re.findall(r"console=\S+", told) == ["console=hvc0"]
 
 
+def test_output_may_be_a_relative_path(
+    request_: DiskRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    [disk] = build_disk(replace(request_, output=Path("below/here")), Silent())
+    assert disk.path == Path("below/here/disk.raw")
+    assert (tmp_path / disk.path).stat().st_size == 3 * GIB
+
+
 def test_an_older_disk_is_replaced(request_: DiskRequest) -> None:
     request_.output.mkdir()
     (request_.output / "disk.raw").write_text("old")
