@@ -1,0 +1,145 @@
+"""QEMU's command line from a spec: pure, so that it can be read and tested without a machine."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootc_build.vm.accel import Accelerator
+from bootc_build.vm.firmware import FirmwareFiles
+from bootc_build.vm.spec import DiskFormat, Firmware, MachineSpec
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A disk file as this run of the machine uses it.
+
+    Args:
+        path: the file that the guest writes to: an overlay, or the disk itself.
+        format: of that file.
+        durable: the guest's flushes reach the host's disk (slower; for disks that are kept).
+    """
+
+    path: Path
+    format: DiskFormat
+    durable: bool
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What only the run knows.
+
+    Args:
+        accelerator: how the guest's instructions are run.
+        console_fd: connected socket that becomes the first serial port.
+        monitor_fd: connected socket that becomes the QMP monitor.
+        disks: one for each of the spec's.
+        firmware: flash images, the variable store being this machine's own copy; None for BIOS.
+    """
+
+    accelerator: Accelerator
+    console_fd: int
+    monitor_fd: int
+    disks: Sequence[Attachment] = ()
+    firmware: FirmwareFiles | None = None
+
+
+def qemu_argv(spec: MachineSpec, runtime: Runtime) -> list[str]:
+    """The command that runs the machine.
+
+    The console and the monitor come as connected sockets: no socket file to wait for or to leave behind.
+    """
+    return [
+        f"qemu-system-{spec.architecture}",
+        *("-nodefaults", "-no-user-config", "-display", "none"),
+        *("-name", _escape(spec.name)),
+        *_processor(spec, runtime.accelerator),
+        *("-action", f"reboot={'reset' if spec.may_reboot else 'shutdown'}"),
+        *("-chardev", f"socket,id=console,fd={runtime.console_fd}"),
+        *("-serial", "chardev:console"),
+        *("-chardev", f"socket,id=monitor,fd={runtime.monitor_fd}"),
+        *("-mon", "chardev=monitor,mode=control"),
+        *("-device", "VGA"),
+        *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
+        *("-device", "virtio-rng-pci,rng=rng0"),
+        *_firmware(spec.firmware, runtime.firmware),
+        *_disks(runtime.disks),
+        *_network(spec),
+        *_credentials(spec.credentials),
+        *_kernel(spec),
+        *spec.extra_args,
+    ]
+
+
+def _escape(value: object) -> str:
+    # In QEMU's option lists a comma inside a value is written twice.
+    return str(value).replace(",", ",,")
+
+
+def _processor(spec: MachineSpec, accelerator: Accelerator) -> list[str]:
+    smm = ",smm=on" if spec.firmware is Firmware.UEFI_SECURE else ""
+    # qemu64 boots Debian six seconds sooner than max does under TCG.
+    cpu = spec.cpu or ("host" if accelerator is Accelerator.KVM else "qemu64")
+    return [
+        *("-machine", f"{spec.machine_type},accel={accelerator}{smm}"),
+        *("-cpu", cpu, "-smp", str(spec.cpus), "-m", f"{spec.memory_mib}M"),
+    ]
+
+
+def _firmware(kind: Firmware, files: FirmwareFiles | None) -> list[str]:
+    if files is None:
+        return []
+    flash = "if=pflash,format=raw"
+    args = [
+        *("-drive", f"{flash},unit=0,readonly=on,file={_escape(files.code)}"),
+        *("-drive", f"{flash},unit=1,file={_escape(files.variables)}"),
+    ]
+    if kind is Firmware.UEFI_SECURE:
+        # Only the firmware, in system management mode, may write the keys.
+        args += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+    return args
+
+
+def _disks(attachments: Sequence[Attachment]) -> list[str]:
+    args = []
+    for index, disk in enumerate(attachments):
+        cache = "writeback" if disk.durable else "unsafe"
+        args += [
+            "-drive",
+            f"if=none,id=disk{index},format={disk.format},cache={cache},discard=unmap,file={_escape(disk.path)}",
+            "-device",
+            f"virtio-blk-pci,drive=disk{index},bootindex={index + 1}",
+        ]
+    return args
+
+
+def _network(spec: MachineSpec) -> list[str]:
+    if not spec.network:
+        return ["-nic", "none"]
+    forwards = "".join(
+        f",hostfwd=tcp:127.0.0.1:{forward.host_port}-:{forward.guest_port}"
+        for forward in spec.forwards
+    )
+    # An empty romfile: without a network boot ROM the BIOS comes to the disk a second sooner.
+    return [
+        *("-netdev", f"user,id=net0{forwards}"),
+        *("-device", f"virtio-net-pci,netdev=net0,mac={spec.mac_address},romfile="),
+    ]
+
+
+def _credentials(credentials: Sequence[tuple[str, str]]) -> list[str]:
+    args = []
+    for name, value in credentials:
+        encoded = base64.b64encode(value.encode()).decode()
+        args += [
+            "-smbios",
+            f"type=11,value=io.systemd.credential.binary:{_escape(name)}={encoded}",
+        ]
+    return args
+
+
+def _kernel(spec: MachineSpec) -> list[str]:
+    if spec.kernel is None:
+        return []
+    initrd = ["-initrd", str(spec.kernel.initrd)] if spec.kernel.initrd else []
+    return ["-kernel", str(spec.kernel.kernel), *initrd, "-append", spec.kernel.arguments]

@@ -1,0 +1,179 @@
+"""One run of QEMU: started, watched, ended; it dies with its parent and leaves no file, socket or port behind."""
+
+import shutil
+import socket
+import subprocess
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Self
+
+from bootc_build.onhost.process import run, running
+from bootc_build.vm.accel import Acceleration
+from bootc_build.vm.argv import Attachment, Runtime, qemu_argv
+from bootc_build.vm.errors import MachineDiedError, MachineError
+from bootc_build.vm.firmware import FirmwareFiles, find_uefi_firmware
+from bootc_build.vm.qmp import Monitor
+from bootc_build.vm.spec import DiskFormat, Firmware, MachineSpec
+
+_START_SECONDS = 60.0
+_QUIT_SECONDS = 20.0
+
+
+class QemuProcess:
+    """A running QEMU; a context manager.
+
+    Args:
+        spec: what to run.
+        acceleration: how.
+        folder: private folder of the machine: overlays and the variable store stay there from run to run.
+
+    Attributes:
+        console: the host's end of the first serial port.
+        monitor: QMP.
+    """
+
+    def __init__(self, spec: MachineSpec, acceleration: Acceleration, folder: Path) -> None:
+        self._spec = spec
+        self._acceleration = acceleration
+        self._folder = folder
+        self._stack = ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.console, self._guest_console = socket.socketpair()
+        monitor, self._guest_monitor = socket.socketpair()
+        self.monitor = Monitor(monitor)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.console)
+            stack.enter_context(self.monitor)
+            stack.enter_context(self._guest_monitor)
+            stack.enter_context(self._guest_console)
+            errors = stack.enter_context(self._errors_path.open("wb"))
+            runtime = Runtime(
+                accelerator=self._acceleration.accelerator,
+                console_fd=self._guest_console.fileno(),
+                monitor_fd=self._guest_monitor.fileno(),
+                disks=attach_disks(self._spec, self._folder),
+                firmware=copy_firmware(self._spec, self._folder),
+            )
+            self._process = stack.enter_context(
+                running(
+                    qemu_argv(self._spec, runtime),
+                    stdout=errors,
+                    stderr=errors,
+                    pass_fds=(runtime.console_fd, runtime.monitor_fd),
+                )
+            )
+            # With the guest's ends closed here, the end of QEMU is the end of file on both sockets.
+            self._guest_console.close()
+            self._guest_monitor.close()
+            self._connect()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.quit()
+        self._stack.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether QEMU still runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def process_id(self) -> int:
+        """QEMU's process id, also after its end."""
+        assert self._process is not None  # noqa: S101 - entered
+        return self._process.pid
+
+    def wait_for_end(self, seconds: float) -> bool:
+        """Whether QEMU ended within so many seconds."""
+        assert self._process is not None  # noqa: S101 - entered
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def quit(self) -> None:
+        """End QEMU at once: to the guest it is a power cut."""
+        if not self.alive:
+            return
+        with suppress(MachineError):
+            self.monitor.execute("quit", seconds=_QUIT_SECONDS)
+            self.wait_for_end(_QUIT_SECONDS)
+
+    def set_reboot_allowed(self, *, allowed: bool) -> None:
+        """Whether a guest that restarts goes on running or ends QEMU."""
+        self.monitor.execute("set-action", reboot="reset" if allowed else "shutdown")
+
+    def why_it_ended(self) -> str:
+        """One sentence on the end of QEMU, for an error."""
+        self.wait_for_end(_QUIT_SECONDS)
+        reason = self.monitor.shutdown_reason()
+        known = {
+            "guest-shutdown": "The guest powered itself off.",
+            "guest-reset": "The guest restarted although no restart was expected.",
+            "guest-panic": "The guest's kernel panicked.",
+        }
+        if reason in known:
+            return known[reason]
+        status = self._process.returncode if self._process is not None else None
+        how = f"was killed by signal {-status}" if status and status < 0 else f"ended with {status}"
+        said = self._errors_path.read_text(errors="backslashreplace").strip()
+        return f"QEMU {how}" + (f": {said}" if said else ".")
+
+    @property
+    def _errors_path(self) -> Path:
+        return self._folder / "qemu.stderr"
+
+    def _connect(self) -> None:
+        try:
+            self.monitor.connect(_START_SECONDS)
+        except MachineError as error:
+            if self.wait_for_end(1.0):
+                raise MachineDiedError(
+                    f"The machine '{self._spec.name}' did not start. {self.why_it_ended()}"
+                ) from error
+            raise
+
+
+def attach_disks(spec: MachineSpec, folder: Path) -> list[Attachment]:
+    """The files that the guest writes to; overlays are made in the folder where they are not there yet.
+
+    Raises:
+        MissingProgramError, CommandError: by qemu-img.
+    """
+    attachments = []
+    for index, disk in enumerate(spec.disks):
+        if disk.persist:
+            attachments.append(Attachment(disk.path, disk.format, durable=True))
+            continue
+        overlay = folder / f"disk{index}.qcow2"
+        if not overlay.exists():
+            run(
+                [
+                    *("qemu-img", "create", "-q", "-f", "qcow2"),
+                    *("-b", str(disk.path), "-F", disk.format, str(overlay)),
+                ],
+                timeout=60,
+            )
+        attachments.append(Attachment(overlay, DiskFormat.QCOW2, durable=False))
+    return attachments
+
+
+def copy_firmware(spec: MachineSpec, folder: Path) -> FirmwareFiles | None:
+    """UEFI firmware with this machine's own variable store, copied on its first start; None for BIOS.
+
+    Raises:
+        UserError: no such firmware is installed.
+    """
+    if spec.firmware is Firmware.BIOS:
+        return None
+    found = find_uefi_firmware(
+        spec.firmware, architecture=spec.architecture, machine_type=spec.machine_type
+    )
+    own = folder / "variables.fd"
+    if not own.exists():
+        shutil.copyfile(found.variables, own)
+    return FirmwareFiles(found.code, own)

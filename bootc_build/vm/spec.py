@@ -1,0 +1,143 @@
+"""What a virtual machine is made of: a frozen record, decided before anything is started."""
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from bootc_build.onhost.errors import UsageError, UserError
+
+_QCOW2_MAGIC = b"QFI\xfb"
+
+
+class Firmware(StrEnum):
+    """What starts the boot loader."""
+
+    BIOS = "bios"
+    UEFI = "uefi"
+    UEFI_SECURE = "uefi-secure"
+
+
+class DiskFormat(StrEnum):
+    """How the bytes of a disk lie in its file."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk of the machine.
+
+    Args:
+        path: its file.
+        format: of the file.
+        persist: the guest writes to the file itself; otherwise to an overlay that is thrown away.
+    """
+
+    path: Path
+    format: DiskFormat
+    persist: bool = False
+
+    @classmethod
+    def open(cls, path: Path, *, persist: bool = False) -> "Disk":
+        """The disk in a file, its format read from its first bytes.
+
+        Raises:
+            UserError: there is no such file, or it cannot be read.
+        """
+        try:
+            with path.open("rb") as file:
+                magic = file.read(len(_QCOW2_MAGIC))
+        except OSError as error:
+            raise UserError(
+                f"The disk '{path}' cannot be read: {error.strerror}.",
+                "Make one with: bootc-build disk IMAGE",
+            ) from error
+        found = DiskFormat.QCOW2 if magic == _QCOW2_MAGIC else DiskFormat.RAW
+        return cls(path.resolve(), found, persist)
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A TCP port of the host's loopback address that leads to one of the guest.
+
+    Args:
+        guest_port: where the guest listens.
+        host_port: where the host listens; 0 takes a free one.
+    """
+
+    guest_port: int
+    host_port: int = 0
+
+
+@dataclass(frozen=True)
+class DirectKernel:
+    """A kernel that QEMU starts by itself, without firmware's boot order or a boot loader."""
+
+    kernel: Path
+    initrd: Path | None = None
+    arguments: str = "console=ttyS0"
+
+
+@dataclass(frozen=True)
+class Login:
+    """An account to log in with on the serial console, for guests that take no credentials."""
+
+    user: str
+    password: str
+
+
+# Debian 13 and newer (systemd 257, util-linux 2.41): a root shell on the serial line of an unmodified image.
+ROOT_SHELL_CREDENTIALS = (("agetty.autologin", "root"), ("login.noauth", "yes"))
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """One virtual machine.
+
+    Args:
+        disks: in boot order.
+        name: names it in messages and determines its MAC address.
+        memory_mib: RAM in MiB.
+        cpus: virtual processors.
+        firmware: BIOS, UEFI, or UEFI with Secure Boot and Microsoft's keys.
+        machine_type: QEMU's `-machine`.
+        cpu: QEMU's `-cpu`; by default the host's under KVM and `qemu64` under TCG.
+        network: a network card on QEMU's user-mode network, where the host is 10.0.2.2.
+        forwards: ports of the host that lead into the guest.
+        credentials: system credentials (name, value), handed over through SMBIOS.
+        login: an account for guests that take no credentials.
+        kernel: a kernel to boot directly.
+        may_reboot: the guest may restart itself; otherwise a restart ends the machine, so that a
+            panicking guest does not go round for ever.
+        extra_args: more arguments for QEMU, last.
+    """
+
+    disks: tuple[Disk, ...] = ()
+    name: str = "machine"
+    memory_mib: int = 1024
+    cpus: int = 2
+    firmware: Firmware = Firmware.BIOS
+    machine_type: str = "q35"
+    cpu: str | None = None
+    network: bool = True
+    forwards: tuple[Forward, ...] = ()
+    credentials: tuple[tuple[str, str], ...] = ROOT_SHELL_CREDENTIALS
+    login: Login | None = None
+    kernel: DirectKernel | None = None
+    may_reboot: bool = False
+    extra_args: tuple[str, ...] = ()
+    architecture: str = field(default="x86_64")
+
+    def __post_init__(self) -> None:
+        if self.memory_mib < 1:
+            raise UsageError(f"{self.memory_mib} MiB is no memory size.", "Give 512 or more.")
+        if self.cpus < 1:
+            raise UsageError(f"{self.cpus} is no number of processors.", "Give 1 or more.")
+
+    @property
+    def mac_address(self) -> str:
+        """The network card's address: QEMU's prefix and three bytes that follow from the name."""
+        digest = hashlib.sha256(self.name.encode()).digest()
+        return "52:54:00:" + ":".join(f"{byte:02x}" for byte in digest[:3])
