@@ -1,0 +1,255 @@
+"""The guest's serial console: a pexpect object that is read all the time, logged, and watched for trouble.
+
+A thread empties the socket, so that the guest never waits for a reader and that trouble is seen while nobody
+is reading. What it reads goes three ways: as lines to the log (with time stamps) and the history, to the
+watch, and to a queue from which pexpect's `expect` family reads.
+"""
+
+import queue
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import pexpect
+from pexpect.spawnbase import SpawnBase
+
+from bootc_build.vm.badness import find_badness
+from bootc_build.vm.errors import ConsoleBadnessError
+
+_CHUNK_BYTES = 65536
+_LONGEST_LINE = 8192
+_SHOWN_LINES = 15
+_AFTER_TROUBLE_SECONDS = 1.0
+_WAKE_SECONDS = 0.2
+_CONTROL = re.compile(
+    rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()].|[=>78cM])"
+    rb"|[\x00-\x08\x0b-\x1f\x7f]"
+)
+# Lines of the framed shell (shell.py) carry data, not words; the log is for people.
+_FRAME = re.compile(rb"\d*@[0-9a-f]{12}:[\x20-\x7e]*\r*")
+
+# SpawnBase is generic only in its type stubs.
+if TYPE_CHECKING:
+    _ByteSpawn = SpawnBase[bytes]
+else:
+    _ByteSpawn = SpawnBase
+
+
+def plain_text(raw: bytes) -> str:
+    """Console bytes without colours, cursor movements and other control characters."""
+    return _CONTROL.sub(b"", raw).decode(errors="backslashreplace")
+
+
+@dataclass(frozen=True)
+class ConsoleLine:
+    """A line that the guest printed, and when: seconds since the console was opened."""
+
+    seconds: float
+    text: str
+
+
+class Console(_ByteSpawn):
+    """The console of a running guest; a context manager.
+
+    All of pexpect's `expect…`, `before` and `match` work on it, in bytes. Whatever reads raises
+    ConsoleBadnessError one second after the console showed trouble, and pexpect.EOF when QEMU has ended.
+
+    Args:
+        connection: the host's end of the serial line; closed by whoever made it.
+        log: file to which lines are appended, each with the seconds since the console was opened.
+        name: of the machine, for messages.
+        expected: what looks like trouble but is wanted.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        *,
+        log: Path,
+        name: str = "machine",
+        expected: Iterable[re.Pattern[str]] = (),
+    ) -> None:
+        super().__init__(timeout=30, maxread=_CHUNK_BYTES)
+        self.delaybeforesend = None
+        self.delayafterread = None
+        self.expected = list(expected)
+        self.history: list[ConsoleLine] = []
+        self.last_heard = time.monotonic()
+        self._machine = name
+        self._connection = connection
+        self._begun = self.last_heard
+        self._log_path = log
+        self._log_stream = log.open("a", encoding="utf-8", errors="backslashreplace")
+        self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._unread = b""
+        self._line = b""
+        self._changed = threading.Condition()
+        self._ended = False
+        self._trouble: tuple[float, str, str] | None = None
+        self._listeners: list[Callable[[bytes], None]] = []
+        self._thread = threading.Thread(target=self._pump, name="console", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._log_stream.close()
+
+    # What the host says.
+
+    def send(self, data: bytes | str) -> int:
+        """Type bytes on the guest's terminal. Text goes as UTF-8.
+
+        Raises:
+            pexpect.EOF: QEMU has ended.
+        """
+        raw = data.encode() if isinstance(data, str) else data
+        try:
+            self._connection.sendall(raw)
+        except OSError as error:
+            raise pexpect.EOF(f"the console is closed: {error.strerror}") from error
+        return len(raw)
+
+    def sendline(self, data: bytes | str = b"") -> int:
+        """Type a line and Enter."""
+        raw = data.encode() if isinstance(data, str) else data
+        return self.send(raw + b"\r")
+
+    def note(self, text: str) -> None:
+        """Put a line of the host's own into the log."""
+        with self._changed:
+            self._write_log(f">>> {text}")
+
+    # What the guest says.
+
+    def read_nonblocking(self, size: int = 1, timeout: float | None = None) -> bytes:
+        """At most `size` bytes, as soon as there is one; pexpect's reading primitive.
+
+        Raises:
+            pexpect.TIMEOUT, pexpect.EOF, ConsoleBadnessError.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._unread:
+            self.check()
+            left = _WAKE_SECONDS if deadline is None else deadline - time.monotonic()
+            with suppress(queue.Empty):
+                self._unread = self._queue.get(timeout=max(0.0, min(left, _WAKE_SECONDS)))
+                if not self._unread:
+                    self._queue.put(b"")  # Whoever reads next has to see the end as well.
+                    self.check(now=True)
+                    self.flag_eof = True
+                    raise pexpect.EOF("the machine ended")
+            if left <= 0 and not self._unread:
+                raise pexpect.TIMEOUT("the console is silent")
+        piece, self._unread = self._unread[:size], self._unread[size:]
+        return piece
+
+    def read_line(self, seconds: float) -> bytes:
+        """The next line without its end, waiting at most so many seconds for its end.
+
+        Raises:
+            pexpect.TIMEOUT, pexpect.EOF, ConsoleBadnessError.
+        """
+        self.expect_exact([b"\n"], timeout=seconds)
+        return bytes(self.before or b"").rstrip(b"\r")
+
+    def check(self, *, now: bool = False) -> None:
+        """Raise ConsoleBadnessError if there was trouble; by default only when its story is told."""
+        if self._trouble is None:
+            return
+        at, kind, line = self._trouble
+        if now or time.monotonic() - at >= _AFTER_TROUBLE_SECONDS:
+            raise ConsoleBadnessError(
+                f"The machine '{self._machine}' is in trouble ({kind}): {line}",
+                console_tail=self.tail(),
+            )
+
+    def tail(self, count: int = _SHOWN_LINES) -> list[str]:
+        """The last lines that are not empty, an unfinished one included."""
+        with self._changed:
+            lines = [line.text for line in self.history[-4 * count :]]
+            lines.append(plain_text(self._line))
+        return [line for line in lines if line.strip()][-count:]
+
+    def wait_for_line(
+        self, pattern: re.Pattern[str], *, seconds: float, start: int = 0
+    ) -> str | None:
+        """The first line of the history that matches, waiting for it; None if it does not come in time.
+
+        Args:
+            pattern: searched in each line, also in an unfinished one.
+            seconds: how long to wait.
+            start: index in `history` from which to look.
+
+        Raises:
+            ConsoleBadnessError, pexpect.EOF.
+        """
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while True:
+                for line in self.history[start:]:
+                    if pattern.search(line.text):
+                        return line.text
+                start = max(start, len(self.history))
+                if pattern.search(plain_text(self._line)):
+                    return plain_text(self._line)
+                self.check(now=self._ended)
+                if self._ended:
+                    raise pexpect.EOF("the machine ended")
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self._changed.wait(min(left, _WAKE_SECONDS))
+
+    def add_listener(self, listener: Callable[[bytes], None]) -> None:
+        """Call this, on the reading thread, with all bytes from now on."""
+        self._listeners.append(listener)
+
+    def _pump(self) -> None:
+        while True:
+            try:
+                chunk = self._connection.recv(_CHUNK_BYTES)
+            except OSError:
+                chunk = b""
+            with self._changed:
+                self.last_heard = time.monotonic()
+                self._take(chunk)
+                self._ended = not chunk
+                self._changed.notify_all()
+            self._queue.put(chunk)
+            for listener in self._listeners:
+                listener(chunk)
+            if not chunk:
+                return
+
+    def _take(self, chunk: bytes) -> None:
+        *lines, self._line = (self._line + chunk).split(b"\n")
+        if not chunk or len(self._line) > _LONGEST_LINE:
+            lines, self._line = [*lines, self._line], b""
+        for line in lines:
+            if not _FRAME.fullmatch(line) and (chunk or line):
+                self._note_line(plain_text(line))
+        self._watch(plain_text(self._line))
+
+    def _note_line(self, text: str) -> None:
+        self._watch(text)
+        self.history.append(ConsoleLine(time.monotonic() - self._begun, text))
+        self._write_log(text)
+
+    def _write_log(self, text: str) -> None:
+        self._log_stream.write(f"[{time.monotonic() - self._begun:9.3f}] {text}\n")
+        self._log_stream.flush()
+
+    def _watch(self, text: str) -> None:
+        if self._trouble is None and (kind := find_badness(text, self.expected)) is not None:
+            self._trouble = (time.monotonic(), kind, text.strip())
