@@ -200,6 +200,30 @@ def tag_image(image: str, names: Sequence[str]) -> None:
     run(["buildah", "tag", image, *names])
 
 
+def push(image: str, destination: str, *, fast: bool = False, tls_verify: bool = True) -> str:
+    """Copy a local image out and return the digest of the manifest that arrived ("sha256:…").
+
+    Args:
+        image: name or id.
+        destination: with its transport, such as "docker://registry.example/os:v1".
+        fast: compress the layers little rather than well.
+        tls_verify: insist on TLS and a good certificate.
+
+    Raises:
+        CommandError: no such image, refused, or no space.
+    """
+    with tempfile.NamedTemporaryFile(prefix="bootc-build-digest-") as digest:
+        run(
+            [
+                *("buildah", "push", "--quiet", "--digestfile", digest.name),
+                *(["--compression-format", "gzip", "--compression-level", "1"] if fast else []),
+                *([] if tls_verify else ["--tls-verify=false"]),
+                *(image, destination),
+            ]
+        )
+        return Path(digest.name).read_text().strip()
+
+
 def images_with_label(label: str) -> tuple[str, ...]:
     """Ids (64 hex digits) of the local images with the label ("name=value"), newest first."""
     done = run(
