@@ -16,20 +16,6 @@ _PRESET = "usr/lib/systemd/system-preset/10-bootc.preset"
 # dracut's shutdown hook unpacks the initramfs again at every shutdown, for storage that we do not set up.
 _MASKED = ("dracut-shutdown.service",)
 _IMAGE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_DPKG_BUILD_OPTIONS = (
-    "force-unsafe-io",  # a tree that a crash leaves behind is thrown away
-    "force-confdef",
-    "force-confold",
-    "path-exclude=/usr/share/doc/*",
-    "path-include=/usr/share/doc/*/copyright",
-    "path-exclude=/usr/share/man/*",
-    "path-exclude=/usr/share/info/*",
-    "path-exclude=/usr/share/locale/*",
-    "path-include=/usr/share/locale/locale.alias",
-    "path-exclude=/usr/share/lintian/*",
-    "path-exclude=/usr/lib/tmpfiles.d/home.conf",
-    "path-exclude=/usr/lib/tmpfiles.d/provision.conf",
-)
 
 
 def package_cache() -> Path:
@@ -71,7 +57,7 @@ def build_base(plan: BasePlan, progress: Progress, *, epoch: int | None = None) 
             keyring=keyring,
             seed=base_tree.seed_tree,
             cache=package_cache() / plan.suite,
-            options=_DPKG_BUILD_OPTIONS,
+            options=base_tree.dpkg_options(),
             epoch=epoch or 0,
             on_phase=progress.step,
             on_line=progress.detail,
@@ -113,9 +99,10 @@ def _finish(
 
 
 def _preset_units(root: Path) -> list[str]:
-    """The units that our preset names."""
+    """The units that our preset names, as far as this suite has them."""
     lines = (line.split() for line in (root / _PRESET).read_text().splitlines())
-    return [words[1] for words in lines if len(words) > 1 and words[0] in {"enable", "disable"}]
+    named = [words[1] for words in lines if len(words) > 1 and words[0] in {"enable", "disable"}]
+    return [unit for unit in named if (root / "usr/lib/systemd/system" / unit).exists()]
 
 
 def _labels(root: Path, plan: BasePlan, epoch: int) -> dict[str, str]:

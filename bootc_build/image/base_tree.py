@@ -15,6 +15,7 @@ from bootc_build.onhost.errors import UserError
 
 USERS_TABLE = "usr/lib/sysusers.d/00-bootc-base.conf"
 _EXTRA_USERS = "usr/lib/sysusers.d/01-bootc-packages.conf"
+_DPKG_CONFIGURATION = "etc/dpkg/dpkg.cfg.d/bootc"
 _SYSIMAGE = "usr/lib/sysimage"
 _SECONDS_PER_DAY = 86400
 
@@ -82,6 +83,14 @@ def seed_tree(tree: Path) -> None:
     _write(tree / "etc/group", table.group())
     for path in tree.rglob("*"):
         os.utime(path, (0, 0), follow_symlinks=False)
+
+
+def dpkg_options() -> list[str]:
+    """Lines of dpkg's configuration for the build: the image's own, and no waiting for the disk."""
+    own = files("bootc_build").joinpath(f"data/image_root/{_DPKG_CONFIGURATION}").read_text()
+    lines = [line for line in own.splitlines() if line and not line.startswith("#")]
+    # A tree that a crash leaves behind is thrown away.
+    return [*lines, "force-unsafe-io"]
 
 
 def copy_image_root(tree: Path) -> None:
