@@ -22,13 +22,9 @@ from bootc_build.onhost.oci.manifest import (
 )
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.oci.refnames import image_ref, layer_ref
-from bootc_build.onhost.ostree.images import (
-    ImageMetadata,
-    known_diff_ids,
-    load_image_metadata,
-    write_merge_commit,
-)
+from bootc_build.onhost.ostree.images import known_diff_ids, write_merge_commit
 from bootc_build.onhost.ostree.importer import Layer, import_layer
+from bootc_build.onhost.ostree.metadata import ImageMetadata, load_image_metadata
 from bootc_build.onhost.ostree.repo import Repo
 from bootc_build.onhost.progress import Progress
 

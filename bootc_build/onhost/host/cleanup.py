@@ -1,14 +1,15 @@
-"""Remove what no deployment needs: image refs, then layer refs, then old roots and objects.
+"""Remove what no deployment needs: refs, old roots and kernels, objects.
 
 Nothing that a booted, queued, rollback or pinned deployment was made of goes, so that an upgrade from
 any of them still finds the layers that it shares with the new image.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bootc_build.onhost import pull
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.oci.refnames import IMAGE_PREFIX, LAYER_PREFIX, layer_ref
+from bootc_build.onhost.host.status import tracked_image
+from bootc_build.onhost.ostree.images import drop_unneeded_refs
 
 if TYPE_CHECKING:
     from bootc_build.onhost.ostree.sysroot import Sysroot
@@ -20,21 +21,14 @@ def clean_up(sysroot: "Sysroot") -> None:
     Raises:
         UserError: libostree cannot.
     """
-    repo = sysroot.repo
-    deployed = {deployment.checksum for deployment in sysroot.deployments()}
-    for ref, commit in repo.refs(IMAGE_PREFIX).items():
-        if commit not in deployed:
-            repo.set_ref(ref, None)
-    needed: set[str] = set()
-    for commit in deployed:
-        try:
-            metadata = pull.load_image_metadata(repo, commit)
-        except UserError:
-            # Damaged metadata: which layers it needs is unknown, so all of them stay.
-            return sysroot.cleanup()
-        if metadata is not None:
-            needed |= {layer_ref(layer.digest) for layer in metadata.manifest.layers}
-    for ref in repo.refs(LAYER_PREFIX):
-        if ref not in needed:
-            repo.set_ref(ref, None)
-    return sysroot.cleanup()
+    deployments = sysroot.deployments()
+    images = [tracked_image(deployment) for deployment in deployments]
+    # Where the metadata of some image is damaged, what it needs is unknown, and refs stay.
+    with suppress(UserError):
+        drop_unneeded_refs(
+            sysroot.repo,
+            needed_images=[image for image in images if image is not None],
+            deployed=[deployment.checksum for deployment in deployments],
+        )
+    # Removes old roots and kernels, then objects that neither a ref nor a deployment reaches.
+    sysroot.cleanup()

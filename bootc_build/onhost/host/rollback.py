@@ -1,9 +1,9 @@
 """Boot the previous system next; a second time, boot the present one after all."""
 
-from bootc_build.onhost import pull
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import signals
 from bootc_build.onhost.host.booted import BootedSystem
+from bootc_build.onhost.ostree.metadata import load_image_metadata
 
 
 def rollback(system: BootedSystem) -> bool:
@@ -24,7 +24,7 @@ def rollback(system: BootedSystem) -> bool:
     pair = (slots.booted, slots.rollback) if reverting else (slots.rollback, slots.booted)
     next_boot = pair[0]
     repo = system.sysroot.repo
-    metadata = pull.load_image_metadata(repo, next_boot.checksum)
+    metadata = load_image_metadata(repo, next_boot.checksum)
     digest = next_boot.checksum if metadata is None else metadata.manifest_digest
     system.sysroot.write_order([*pair, *slots.other])
     signals.journal(

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bootc_build.onhost import pull
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host.document import (
     BootEntry,
@@ -29,6 +28,7 @@ from bootc_build.onhost.oci.manifest import (
     parse_time,
 )
 from bootc_build.onhost.oci.reference import ImageReference, Verification
+from bootc_build.onhost.ostree.metadata import load_image_metadata
 
 if TYPE_CHECKING:
     from bootc_build.onhost.ostree.repo import Repo
@@ -128,7 +128,7 @@ def _entry(repo: "Repo", deployment: "Deployment") -> BootEntry:
     image = cached = None
     if reference is not None:
         try:
-            metadata = pull.load_image_metadata(repo, deployment.checksum)
+            metadata = load_image_metadata(repo, deployment.checksum)
         except UserError:
             metadata = None
         if metadata is not None:

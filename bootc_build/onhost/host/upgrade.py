@@ -11,6 +11,7 @@ from bootc_build.onhost.host.stage import Queued, stage
 from bootc_build.onhost.host.status import is_incompatible, tracked_image
 from bootc_build.onhost.oci.manifest import ImageManifest
 from bootc_build.onhost.oci.reference import ImageReference
+from bootc_build.onhost.ostree.metadata import ImageMetadata, load_image_metadata
 from bootc_build.onhost.progress import Progress
 
 if TYPE_CHECKING:
@@ -61,16 +62,16 @@ def tracked(system: BootedSystem, tag: str | None = None) -> ImageReference:
     return image if tag is None else image.with_tag(tag)
 
 
-def _metadata(system: BootedSystem, deployment: "Deployment | None") -> pull.ImageMetadata | None:
+def _metadata(system: BootedSystem, deployment: "Deployment | None") -> ImageMetadata | None:
     if deployment is None:
         return None
     try:
-        return pull.load_image_metadata(system.sysroot.repo, deployment.checksum)
+        return load_image_metadata(system.sysroot.repo, deployment.checksum)
     except UserError:
         return None
 
 
-def _same(known: pull.ImageMetadata | None, digest: str, manifest: ImageManifest) -> bool:
+def _same(known: ImageMetadata | None, digest: str, manifest: ImageManifest) -> bool:
     # An image that was pushed again under another compression is the same by its configuration.
     return known is not None and (
         known.manifest_digest == digest or known.manifest.config.digest == manifest.config.digest

@@ -6,19 +6,12 @@ reads what the other wrote.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import gi
 
 from bootc_build import __version__
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.oci.manifest import (
-    ImageConfig,
-    ImageManifest,
-    parse_config,
-    parse_manifest,
-    timestamp,
-)
+from bootc_build.onhost.oci.manifest import timestamp
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.oci.refnames import (
     BASE_IMAGE_PREFIX,
@@ -34,57 +27,18 @@ from bootc_build.onhost.ostree.importer import (
     Layer,
 )
 from bootc_build.onhost.ostree.merge import LayerContent, merge_layers
+from bootc_build.onhost.ostree.metadata import (
+    META_CONFIG,
+    META_MANIFEST,
+    META_MANIFEST_DIGEST,
+    ImageMetadata,
+    load_image_metadata,
+)
 from bootc_build.onhost.ostree.objects import ObjectStore
 from bootc_build.onhost.ostree.repo import PruneResult, Repo
 
 gi.require_version("GLib", "2.0")
 from gi.repository import GLib  # noqa: E402 - the version has to be chosen first
-
-META_MANIFEST_DIGEST: Final = "ostree.manifest-digest"
-META_MANIFEST: Final = "ostree.manifest"
-META_CONFIG: Final = "ostree.container.image-config"
-
-_EMPTY_CONFIG: Final = '{"architecture":"","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
-
-
-@dataclass(frozen=True)
-class ImageMetadata:
-    """What a merge commit says of the image that it was made from."""
-
-    manifest_digest: str
-    manifest: ImageManifest
-    config: ImageConfig
-
-    @property
-    def version(self) -> str | None:
-        """The version that the image says it has."""
-        return self.config.version
-
-    @property
-    def created(self) -> str:
-        """When the image was made (RFC 3339), or empty."""
-        return self.config.created
-
-    @property
-    def architecture(self) -> str:
-        """The architecture in OCI's words: amd64, arm64 and so on."""
-        return self.config.architecture
-
-
-def load_image_metadata(repo: Repo, commit: str) -> ImageMetadata | None:
-    """What a merge commit says of its image; None for a commit that was not made from one.
-
-    Raises:
-        UserError: there is no such commit, or its metadata is malformed.
-    """
-    found = repo.commit_metadata(commit)
-    digest, manifest = found.get(META_MANIFEST_DIGEST), found.get(META_MANIFEST)
-    if not isinstance(digest, str) or not isinstance(manifest, str):
-        return None
-    config = found.get(META_CONFIG)
-    if not isinstance(config, str) or config == "null":
-        config = _EMPTY_CONFIG  # the first versions of upstream wrote none
-    return ImageMetadata(digest, parse_manifest(manifest), parse_config(config))
 
 
 def stored_images(repo: Repo) -> dict[str, str]:
@@ -203,10 +157,12 @@ class Collected:
     objects: PruneResult
 
 
-def collect_garbage(
+def drop_unneeded_refs(
     repo: Repo, *, needed_images: Iterable[ImageReference], deployed: Iterable[str]
-) -> Collected:
-    """Remove image refs that no deployment was made from, layers that no image has, then objects.
+) -> GarbagePlan:
+    """Remove image refs that no deployment was made from, then layer refs that no image has.
+
+    The objects stay until the repository is pruned.
 
     Args:
         repo: the system's repository; no transaction may be open.
@@ -226,4 +182,12 @@ def collect_garbage(
     )
     for ref in (*plan.images, *plan.layers):
         repo.set_ref(ref, None)
+    return plan
+
+
+def collect_garbage(
+    repo: Repo, *, needed_images: Iterable[ImageReference], deployed: Iterable[str]
+) -> Collected:
+    """`drop_unneeded_refs`, then remove the objects that nothing reaches any more."""
+    plan = drop_unneeded_refs(repo, needed_images=needed_images, deployed=deployed)
     return Collected(len(plan.images), len(plan.layers), repo.prune())
