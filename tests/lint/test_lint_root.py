@@ -86,8 +86,8 @@ def test_links_never_lead_out_of_the_root(tree: Path, tmp_path: Path) -> None:
     assert root.resolve("/root/.ssh") == "/var/roothome/.ssh"
 
 
-def test_ten_thousand_files_take_less_than_half_a_second(tree: Path) -> None:
-    for folder in range(100):
+def test_four_thousand_files_take_less_than_a_fifth_of_a_second(tree: Path) -> None:
+    for folder in range(40):
         path = tree / f"usr/share/data/{folder}"
         path.mkdir(parents=True)
         for name in range(100):
@@ -95,7 +95,7 @@ def test_ten_thousand_files_take_less_than_half_a_second(tree: Path) -> None:
     begun = time.process_time()
     assert lint_root(Root(tree)).findings == ()
     # Processor time: other work on the machine does not fail the test.
-    assert time.process_time() - begun < 0.5
+    assert time.process_time() - begun < 0.2
 
 
 def test_long_lists_of_paths_are_cut_unless_all_are_wanted() -> None:

@@ -9,10 +9,17 @@ from pathlib import Path
 import pytest
 
 from bootc_build.onhost.lint.model import Finding, Level
+from bootc_build.onhost.lint.registry import lint_root
+from bootc_build.onhost.lint.root import Root
 
 Findings = Callable[[], list[Finding]]
 MODULES = "usr/lib/modules/6.12.0-1-amd64"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
+
+
+@pytest.fixture
+def findings(tree: Path) -> Findings:
+    return lambda: list(lint_root(Root(tree)).findings)
 
 
 def put(root: Path, path: str, text: str = "content") -> None:
