@@ -58,7 +58,13 @@ def read_targets() -> list[AptTarget]:
         NoArchiveError: this machine has no apt.
     """
     try:
-        done = run(["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"])
+        # Without the option apt hides every archive whose index was not downloaded yet.
+        done = run(
+            [
+                *("apt-get", "indextargets", "--no-release-info"),
+                *("--format", _FORMAT, "Created-By: Packages"),
+            ]
+        )
     except MissingProgramError as error:
         raise NoArchiveError from error
     return parse_indextargets(done.stdout)
@@ -77,18 +83,18 @@ def find_archive(targets: Iterable[AptTarget], suites: Sequence[str]) -> tuple[s
     Raises:
         NoArchiveError: there is no entry for any of these suites.
     """
-    names = {*suites, *_ALIASES}
-    main = security = None
-    for target in targets:
-        if target.component != "main":
-            continue
-        if target.release in names:
-            main = main or target.uri
-        elif target.release.endswith("-security") or target.release.endswith("/updates"):
-            security = security or target.uri
-    if main is None:
-        raise NoArchiveError
-    return main, security
+    of_main = [target for target in targets if target.component == "main"]
+    # A vendor's archive may well call its suite "stable": such a name counts only without a better one.
+    for names in (suites, _ALIASES):
+        for target in of_main:
+            if target.release in names:
+                return target.uri, _security_archive(of_main)
+    raise NoArchiveError
+
+
+def _security_archive(targets: Iterable[AptTarget]) -> str | None:
+    named = (t.uri for t in targets if t.release.endswith(("-security", "/updates")))
+    return next(named, None)
 
 
 def archive_keyring() -> Path:
