@@ -73,7 +73,7 @@ def test_installed_tree_has_one_deployment_that_tracks_the_target(install: Insta
     deployed = install.target / deployment.path
     assert (deployed / "usr/lib/version").read_text() == "1"
     assert (deployed / "etc/fstab").read_text() == (
-        f"# nothing here\nUUID={BOOT} /boot ext4 defaults 0 2\n"
+        f"# nothing here\nUUID={BOOT} /boot ext4 defaults,x-systemd.device-timeout=10min 0 2\n"
     )
     fsck = ["ostree", "fsck", "-q", f"--repo={install.target}/ostree/repo"]
     subprocess.run(fsck, check=True, capture_output=True)

@@ -78,7 +78,9 @@ def fstab(existing: str, boot_mount_spec: str) -> str:
         for line in existing.splitlines()
         if line.lstrip().startswith("#") or line.split()[1:2] != ["/boot"]
     ]
-    return "\n".join([*kept, f"{boot_mount_spec} /boot ext4 defaults 0 2"]) + "\n"
+    # A disk may answer late (a busy host, a slow array); the default of 90 seconds would end in emergency mode.
+    options = "defaults,x-systemd.device-timeout=10min"
+    return "\n".join([*kept, f"{boot_mount_spec} /boot ext4 {options} 0 2"]) + "\n"
 
 
 def root_ssh_tmpfiles(authorized_keys: str) -> str:
