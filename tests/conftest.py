@@ -1,5 +1,6 @@
 """What tests of several rooms share."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,19 @@ FILES = {
 }
 
 
+@pytest.fixture(scope="session")
+def plant_tree() -> Callable[[Path], Path]:
+    """Makes a small root tree that every lint is content with in a folder; returns the folder."""
+    return _plant
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A small root tree that every lint is content with."""
-    root = tmp_path / "root"
+    return _plant(tmp_path / "root")
+
+
+def _plant(root: Path) -> Path:
     for name in DIRECTORIES:
         (root / name).mkdir(parents=True)
     for name, target in LINKS.items():

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,15 +40,16 @@ class Recorder(Silent):
         self.details.append(text)
 
 
-@pytest.fixture(autouse=True)
-def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Storage of the test's own: what is left in it was left by the test."""
-    place = tmp_path / "storage"
-    use_storage(place, tmp_path / "storage.conf", monkeypatch)
-    yield
+@pytest.fixture(scope="module", autouse=True)
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Storage of these tests' own: what is left in it was left by them."""
+    folder = tmp_path_factory.mktemp("storage")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_storage(folder / "store", folder / "storage.conf", monkeypatch)
+        yield folder / "store"
     # The storage library mounts its folder on itself and leaves it so.
-    run(["umount", "--quiet", str(place / "graph/overlay")], check=False)
-    shutil.rmtree(place, ignore_errors=True)
+    run(["umount", "--quiet", str(folder / "store/graph/overlay")], check=False)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def use_storage(place: Path, settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,13 +61,19 @@ def use_storage(place: Path, settings: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def tag() -> str:
-    return "localhost/derived:v1"
+    return f"localhost/derived-{secrets.token_hex(6)}:v1"
 
 
-@pytest.fixture
-def base(tree: Path, tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def base(
+    storage: Path,  # noqa: ARG001 - where it goes
+    plant_tree: Callable[[Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
     """An image that lints accept, with busybox as its shell, and no labels."""
     name = "localhost/base:v1"
+    folder = tmp_path_factory.mktemp("base")
+    tree = plant_tree(folder / "root")
     busybox = shutil.which("busybox")
     assert busybox is not None
     for link in ("busybox", "sh"):
@@ -75,9 +82,10 @@ def base(tree: Path, tmp_path: Path) -> str:
     script.parent.mkdir(parents=True)
     script.write_text(REFRESH)
     script.chmod(0o755)
-    file = tmp_path / "Containerfile.base"
-    file.write_text("FROM scratch\nCOPY . /\n")
-    run(["buildah", "build", "--layers", "-f", str(file), "-t", name, str(tree)])
+    (folder / "Containerfile").write_text("FROM scratch\nCOPY . /\n")
+    run(
+        ["buildah", "build", "--layers", "-f", str(folder / "Containerfile"), "-t", name, str(tree)]
+    )
     return name
 
 
@@ -282,7 +290,7 @@ def test_a_full_disk_is_named(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_build_leaves_nothing(
-    base: str, context: Path, tag: str, tmp_path: Path, number: signal.Signals
+    base: str, context: Path, tag: str, storage: Path, number: signal.Signals
 ) -> None:
     word = secrets.token_hex(6)
     (context / "Containerfile").write_text(
@@ -301,7 +309,7 @@ def test_an_interrupted_build_leaves_nothing(
     assert status == (130 if number == signal.SIGINT else 143)
     assert "Traceback" not in said
     assert not containers()
-    assert f"{tmp_path}/storage/graph/overlay/" not in Path("/proc/self/mounts").read_text()
+    assert f"{storage}/graph/overlay/" not in Path("/proc/self/mounts").read_text()
     assert not any(
         f"1234{os.getpid()}".encode() in path.read_bytes()
         for path in Path("/proc").glob("[0-9]*/cmdline")
