@@ -163,13 +163,13 @@ def test_a_broken_rule_is_found_with_path_and_remedy(
 
 
 def test_names_that_are_not_utf8_are_found_and_shown(tree: Path, findings: Findings) -> None:
-    (tree / "usr/lib" / os.fsdecode(b"caf\xe9")).mkdir()
+    (tree / "usr/lib" / os.fsdecode(b"x\xe9")).mkdir()
     (tree / "usr/lib/link").symlink_to(os.fsdecode(b"to\xff"))
     (tree / "usr/lib/häuser").mkdir()
     (tree / "usr/lib/loop").symlink_to("loop")
     found = findings()
     assert {one.lint for one in found} == {"utf8"}
-    assert [one.paths for one in found] == [(r"/usr/lib/caf\xe9",), ("/usr/lib/link",)]
+    assert [one.paths for one in found] == [(r"/usr/lib/x\xe9",), ("/usr/lib/link",)]
     assert all(one.level is Level.FATAL for one in found)
 
 
