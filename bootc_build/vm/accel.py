@@ -20,7 +20,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from bootc_build.onhost.errors import UsageError, UserError
-from bootc_build.onhost.process import CommandTimeoutError, run
+from bootc_build.onhost.process import CommandTimeoutError, find_program, run
+from bootc_build.tools.cache import cache_folder
 
 _PROBE_SECONDS = 5.0
 _TCG_PROBE_SECONDS = 60.0
@@ -80,7 +81,8 @@ def qemu_version(program: str = "qemu-system-x86_64") -> tuple[int, ...]:
         MissingProgramError: there is no QEMU.
         UserError: it does not say a version.
     """
-    said = run([program, "--version"], timeout=30, remedy=_QEMU_REMEDY).stdout
+    find_program(program, _QEMU_REMEDY)
+    said = run([program, "--version"], timeout=30).stdout
     found = re.search(r"version (\d+)\.(\d+)\.(\d+)", said)
     if found is None:
         raise UserError(f"'{program} --version' says no version but: {said.strip()!r}.")
@@ -104,17 +106,20 @@ def check_qemu(version: tuple[int, ...], accelerator: Accelerator) -> None:
         )
 
 
-def find_acceleration(*, cache: Path | None = None) -> Acceleration:
+def find_acceleration(
+    wanted: Accelerator | None = None, *, cache: Path | None = None
+) -> Acceleration:
     """The accelerator for this machine, probed once for each QEMU and kernel.
 
     Args:
+        wanted: the one to use; by default $BOOTC_BUILD_ACCEL, or the faster that works.
         cache: folder for the finding; by default the user's cache folder.
 
     Raises:
         UsageError: BOOTC_BUILD_ACCEL has a value that is none.
         UserError: KVM was asked for and does not work; or QEMU is missing or miscomputes.
     """
-    wanted = _wanted()
+    wanted = wanted or _wanted()
     version = qemu_version()
     key = hashlib.sha256(
         f"{version} {platform.release()} {wanted} {os.access('/dev/kvm', os.R_OK | os.W_OK)}".encode()
@@ -124,16 +129,6 @@ def find_acceleration(*, cache: Path | None = None) -> Acceleration:
     check_qemu(version, found.accelerator)
     _write(path, found)
     return found
-
-
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/bootc-build`; /var/cache/bootc-build for root."""
-    chosen = os.environ.get("XDG_CACHE_HOME")
-    if chosen:
-        return Path(chosen) / "bootc-build"
-    return Path(
-        "/var/cache/bootc-build" if os.geteuid() == 0 else Path.home() / ".cache/bootc-build"
-    )
 
 
 def spin_seconds(accelerator: Accelerator, *, limit: float) -> float | None:
@@ -183,7 +178,7 @@ def _probe(wanted: Accelerator | None) -> Acceleration:
             raise UserError(
                 "KVM does not run guest code on this machine (a probe did not come back in "
                 f"{_PROBE_SECONDS:g} seconds).",
-                "Unset BOOTC_BUILD_ACCEL to run without KVM.",
+                "Do without it: unset BOOTC_BUILD_ACCEL.",
             )
     took = spin_seconds(Accelerator.TCG, limit=_TCG_PROBE_SECONDS)
     if took is None:

@@ -363,13 +363,14 @@ class Machine:
         """The kernel's id of this boot."""
         return self.succeed("cat /proc/sys/kernel/random/boot_id").strip()
 
-    def journal(self, *, arguments: str = "-b") -> str:
+    def journal(self, *, arguments: str = "-b -n 3000", seconds: float = COMMAND_SECONDS) -> str:
         """The guest's journal as text.
 
         Args:
-            arguments: for journalctl.
+            arguments: for journalctl; by default the last lines of this boot.
+            seconds: how long it may take (scaled).
         """
-        return self.succeed(f"journalctl --no-pager {arguments}")
+        return self.succeed(f"journalctl --no-pager {arguments}", seconds=seconds)
 
     def failed_units(self) -> list[str]:
         """The names of the systemd units that have failed."""

@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
-from bootc_build.onhost.process import run, running
+from bootc_build.onhost.process import find_program, run, running
 from bootc_build.vm.accel import Acceleration
 from bootc_build.vm.argv import Attachment, Runtime, qemu_argv
 from bootc_build.vm.errors import MachineDiedError, MachineError
@@ -151,6 +151,7 @@ def attach_disks(spec: MachineSpec, folder: Path) -> list[Attachment]:
             continue
         overlay = folder / f"disk{index}.qcow2"
         if not overlay.exists():
+            find_program("qemu-img", "Install it with: apt-get install qemu-utils")
             run(
                 [
                     *("qemu-img", "create", "-q", "-f", "qcow2"),

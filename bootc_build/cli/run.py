@@ -1,0 +1,125 @@
+"""``bootc-build run``: boot an image or a disk; its console on the terminal, or one command in it."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from bootc_build.cli import terminal
+from bootc_build.cli.output import StderrProgress
+from bootc_build.disk.cached import cached_disk
+from bootc_build.onhost.errors import UsageError
+from bootc_build.vm.accel import find_acceleration
+from bootc_build.vm.console import plain_text
+from bootc_build.vm.machine import Machine
+from bootc_build.vm.spec import Disk, Firmware, Forward, MachineSpec
+
+_EPILOG = """
+With COMMAND, the guest boots, runs it as root and goes; its output and its exit status are this program's.
+Its own failures exit with 125. Without COMMAND the guest's serial console is on the terminal, with root
+logged in; Ctrl-] turns the machine off.
+"""
+_DISK_SUFFIXES = (".raw", ".qcow2", ".img")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments; what follows "--" is not argparse's (main.py)."""
+    parser.usage = "bootc-build run [OPTION…] IMAGE|DISK [-- COMMAND…]"
+    parser.epilog = _EPILOG
+    parser.add_argument(
+        "target", metavar="IMAGE|DISK", help="an image in local storage, or a disk file"
+    )
+    parser.add_argument(
+        "--memory", type=int, default=1024, metavar="MIB", help="memory in MiB (default: 1024)"
+    )
+    parser.add_argument(
+        "--cpus", type=int, default=2, metavar="N", help="virtual processors (default: 2)"
+    )
+    parser.add_argument(
+        "--firmware",
+        choices=[kind.value for kind in Firmware],
+        default=Firmware.BIOS.value,
+        help="what starts the boot loader (default: bios)",
+    )
+    parser.add_argument(
+        "--forward",
+        action="append",
+        default=[],
+        metavar="HOST:GUEST",
+        help="lead a TCP port of this machine's loopback address into the guest; may be repeated",
+    )
+    parser.add_argument(
+        "--persist",
+        action="store_true",
+        help="write the guest's changes to the disk file (otherwise they are thrown away)",
+    )
+    parser.add_argument(
+        "--console-log", type=Path, metavar="FILE", help="append the guest's console to a file"
+    )
+
+
+def run(args: argparse.Namespace, progress: StderrProgress) -> int:
+    """Boot it; the exit status of the command, or 0."""
+    spec = _spec(args, progress)
+    acceleration = find_acceleration()
+    with Machine(spec, acceleration=acceleration, log=args.console_log) as machine:
+        progress.step(f"Booting {args.target} ({spec.firmware}, {acceleration.accelerator})")
+        if args.command:
+            return _run_command(machine, args, progress)
+        machine.start()
+        progress.step("The console follows; Ctrl-] turns the machine off")
+        terminal.attach(machine.console)
+    return 0
+
+
+def _spec(args: argparse.Namespace, progress: StderrProgress) -> MachineSpec:
+    path = Path(args.target)
+    if path.is_file() or path.suffix in _DISK_SUFFIXES:
+        disk = Disk.open(path, persist=args.persist)
+    elif args.persist:
+        raise UsageError(
+            f"'{args.target}' is an image; there is no disk to keep changes on.",
+            f"Make one first: bootc-build disk {args.target}",
+        )
+    else:
+        disk = Disk.open(cached_disk(args.target, progress))
+    return MachineSpec(
+        disks=(disk,),
+        name=path.name,
+        memory_mib=args.memory,
+        cpus=args.cpus,
+        firmware=Firmware(args.firmware),
+        forwards=tuple(_forward(text) for text in args.forward),
+        # On the terminal a restart is the user's own; for a command it is trouble.
+        may_reboot=not args.command,
+    )
+
+
+def _forward(text: str) -> Forward:
+    host, _, guest = text.partition(":")
+    if not (host.isdecimal() and guest.isdecimal() and 0 < int(guest) < 65536 > int(host)):  # noqa: PLR2004 - ports
+        raise UsageError(f"'{text}' is no pair of ports.", "Write it like 2222:22.")
+    return Forward(guest_port=int(guest), host_port=int(host))
+
+
+def _run_command(machine: Machine, args: argparse.Namespace, progress: StderrProgress) -> int:
+    machine.start()
+    machine.console.add_listener(lambda raw: _show(raw, progress))
+    machine.wait_for_shell()
+    command = shlex.join(args.command)
+    progress.step(f"Running {command}")
+    result = machine.execute(command, seconds=float("inf"))
+    sys.stdout.buffer.write(result.stdout)
+    sys.stdout.buffer.flush()
+    sys.stderr.buffer.write(result.stderr)
+    sys.stderr.buffer.flush()
+    if args.persist:
+        progress.step("Powering the guest off")
+        machine.shutdown()
+    return result.status
+
+
+def _show(raw: bytes, progress: StderrProgress) -> None:
+    for line in raw.splitlines():
+        if (text := plain_text(line)).strip():
+            progress.detail(text)

@@ -1,0 +1,66 @@
+"""The user's terminal as a guest's console."""
+
+import os
+import selectors
+import socket
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pexpect
+
+from bootc_build.vm.console import Console
+
+_ESCAPE = b"\x1d"  # Ctrl-]
+_CHUNK = 4096
+
+
+def attach(console: Console) -> None:
+    """Put a console on standard input and output until the machine ends or the user types Ctrl-].
+
+    The terminal is as it was afterwards, whatever happens. Without a terminal on standard input what comes
+    there is typed into the guest, and its end is no reason to stop.
+    """
+    ended, wake = socket.socketpair()
+    with ended, wake, _raw_terminal(), selectors.SelectSelector() as selector:
+
+        def show(raw: bytes) -> None:
+            if raw:
+                os.write(sys.stdout.fileno(), raw)
+            else:
+                wake.send(b"!")
+
+        console.add_listener(show)
+        selector.register(ended, selectors.EVENT_READ)
+        selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
+        while True:
+            ready = [key.fileobj for key, _ in selector.select()]
+            if ended in ready:
+                return
+            typed = os.read(sys.stdin.fileno(), _CHUNK)
+            if not typed:
+                selector.unregister(sys.stdin.fileno())
+                continue
+            try:
+                console.send(typed.partition(_ESCAPE)[0])
+            except pexpect.EOF:
+                return
+            if _ESCAPE in typed:
+                return
+
+
+@contextmanager
+def _raw_terminal() -> Iterator[None]:
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    tty.setraw(sys.stdin)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        # The guest may have left colours, and the cursor anywhere.
+        os.write(sys.stdout.fileno(), b"\x1b[0m\r\n")
