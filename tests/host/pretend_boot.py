@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).parents[2]
+MENU_GENERATOR = "bootc_build/data/image_root/usr/libexec/bootc/grub-menu"
+BOOTC = ("/usr/bin/python3", "-m", "bootc_build.onhost")
 _ENTER = """
 set -eu
-root=$1 sysroot=$2 run=$3 scratch=$4 checkout=$5; shift 5
+root=$1 sysroot=$2 run=$3 scratch=$4 checkout=$5 usr=$6; shift 6
 mount --make-rprivate /
 mount --bind "$root" "$scratch/root"
 cd "$scratch/root"
 mount --bind "$sysroot" sysroot
 mount --bind "$sysroot/boot" boot
-mount --rbind /usr usr
+mount --rbind "$usr" usr
 mount -t proc proc proc
 mount --rbind /dev dev
 mount --bind "$run" run
@@ -43,9 +45,16 @@ class Finished:
 
 
 class PretendHost:
-    """A host over a scratch sysroot. ``scratch`` is an empty directory of its own."""
+    """A host over a scratch sysroot.
 
-    def __init__(self, sysroot: Path, scratch: Path) -> None:
+    Args:
+        sysroot: with at least one deployment.
+        scratch: an empty directory of its own.
+        usr: whose programs and libraries run, this machine's by default.
+    """
+
+    def __init__(self, sysroot: Path, scratch: Path, usr: Path = Path("/usr")) -> None:
+        self._usr = usr
         self.sysroot = sysroot
         self.scratch = scratch
         for name in ("root", "run", "tmp/checkout", "tmp/fake"):
@@ -73,31 +82,34 @@ class PretendHost:
         ]
         return sorted(entries, key=lambda entry: -int(entry["version"]))
 
-    def execute(self, *argv: str, **env: str) -> Finished:
-        """Run a program inside."""
-        done = subprocess.run(
-            [
-                "unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _ENTER, "sh",
-                self._booted, self.sysroot, self.run_directory, self.scratch, CHECKOUT, *argv,
-            ],
+    def start(self, *argv: str) -> subprocess.Popen[str]:
+        """Start a program inside."""
+        paths = (self._booted, self.sysroot, self.run_directory, self.scratch, CHECKOUT, self._usr)
+        enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _ENTER, "sh"]
+        return subprocess.Popen(
+            [*enter, *map(str, paths), *argv],
             env={
                 "PATH": "/tmp/fake:/usr/sbin:/usr/bin:/sbin:/bin",
                 "PYTHONPATH": "/tmp/checkout",
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "OSTREE_SYSROOT_DEBUG": "mutable-deployments",
                 "OSTREE_SYSROOT_OPTS": "skip-sync",
-                **env,
+                "OSTREE_GRUB2_EXEC": f"/tmp/checkout/{MENU_GENERATOR}",
             },
-            check=False,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
-        )  # fmt: skip
-        return Finished(done.returncode, done.stdout, done.stderr)
+        )
+
+    def execute(self, *argv: str) -> Finished:
+        """Run a program inside."""
+        with self.start(*argv) as process:
+            stdout, stderr = process.communicate(timeout=120)
+        return Finished(process.returncode, stdout, stderr)
 
     def bootc(self, *arguments: str) -> str:
         """Run ``bootc`` inside, successfully; its standard output."""
-        done = self.execute("/usr/bin/python3", "-m", "bootc_build.onhost", *arguments)
+        done = self.execute(*BOOTC, *arguments)
         assert done.status == 0, done.stderr
         return done.stdout
 

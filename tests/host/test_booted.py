@@ -1,10 +1,15 @@
 """Upgrade, reboot, rollback through the real libostree, skopeo and command line; only the boot is pretended."""
 
+import fcntl
+import os
+import re
+import struct
+import subprocess
 from pathlib import Path
 
 import pytest
 from invented_os import commit_image, write_image
-from pretend_boot import PretendHost
+from pretend_boot import BOOTC, CHECKOUT, MENU_GENERATOR, PretendHost
 
 from bootc_build.onhost.host.origin import Origin
 from bootc_build.onhost.ostree.sysroot import create_sysroot
@@ -23,11 +28,22 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendHost:
     origin = Origin.of_image("ostree-unverified-image:oci:/tmp/image:image").serialise()
     arguments = ("root=UUID=r", "rw", "old=1", "both=1", "mine=1")
     sysroot.deploy(stateroot="default", commit=image.merge_commit, origin=origin, kargs=arguments)
-    return PretendHost(path, tmp_path / "scratch")
+    # As an installation leaves it: the first menu is written by hand, libostree writes the next ones.
+    generator = str(CHECKOUT / MENU_GENERATOR)
+    subprocess.run([generator, "-o", str(path / "boot/loader/grub.cfg")], check=True)
+    sysroot.configure_repo({("sysroot", "bootloader"): "grub2"})
+    usr = Path(os.environ.get("BOOTC_BUILD_TEST_USR", "/usr"))
+    return PretendHost(path, tmp_path / "scratch", usr)
 
 
 def publish(host: PretendHost, version: str, kargs: str = "") -> str:
     return write_image(host.scratch / "tmp/image", host.scratch, version=version, kargs=kargs)
+
+
+def booted_first(host: PretendHost) -> list[str]:
+    """The kernel command lines of GRUB's menu, from the top."""
+    menu = (host.sysroot / "boot/loader/grub.cfg").read_text()
+    return re.findall(r"^\tlinux \S+ (.*)$", menu, re.MULTILINE)
 
 
 def test_upgrade_is_queued_then_booted_then_rolled_back(host: PretendHost) -> None:
@@ -52,6 +68,8 @@ def test_upgrade_is_queued_then_booted_then_rolled_back(host: PretendHost) -> No
     assert host.entries()[0]["options"].split()[:5] == [
         "root=UUID=r", "rw", "both=1", "mine=1", "new=2",
     ]  # fmt: skip
+
+    assert booted_first(host) == [entry["options"] for entry in host.entries()]
 
     assert host.bootc("rollback") == "Next boot: rollback deployment\n"
     assert host.status()["rollbackQueued"] is True
@@ -129,7 +147,7 @@ def test_locally_changed_tree_is_not_upgraded(host: PretendHost) -> None:
     publish(host, "2")
     origin = host.root.with_name(f"{host.root.name}.origin")
     origin.write_text(origin.read_text() + "\n[packages]\nrequested=vim;\n")
-    done = host.execute("/usr/bin/python3", "-m", "bootc_build.onhost", "upgrade")
+    done = host.execute(*BOOTC, "upgrade")
     assert done.status == 1
     assert "rpm-ostree reset" in done.stderr
     status = host.status()
@@ -138,6 +156,39 @@ def test_locally_changed_tree_is_not_upgraded(host: PretendHost) -> None:
 
 
 def test_nothing_to_roll_back_to_is_said(host: PretendHost) -> None:
-    done = host.execute("/usr/bin/python3", "-m", "bootc_build.onhost", "rollback")
+    done = host.execute(*BOOTC, "rollback")
     assert done.status == 1
     assert done.stderr.startswith("error: No rollback available.")
+
+
+def test_second_writer_says_whom_it_waits_for_then_goes_on(host: PretendHost) -> None:
+    publish(host, "2")
+    with (host.sysroot / "ostree/lock").open("w") as lock:
+        # An open-file-description lock on the whole file, as libostree takes.
+        whole = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        fcntl.fcntl(lock, fcntl.F_OFD_SETLK, whole)
+        with host.start(*BOOTC, "upgrade") as waiting:
+            assert waiting.stderr is not None
+            said = waiting.stderr.readline()
+            assert "waiting" in said
+            # Somebody who only looks need not wait.
+            assert host.status()["staged"] is None
+            fcntl.fcntl(lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_UNLCK, 0, 0, 0, 0))
+            waiting.communicate(timeout=120)
+    assert waiting.returncode == 0
+    assert host.status()["staged"]["image"]["version"] == "2"
+
+
+def test_downloaded_only_is_not_booted_until_released(host: PretendHost) -> None:
+    publish(host, "2")
+    done = host.execute(*BOOTC, "upgrade", "--download-only")
+    if "libostree cannot hold" in done.stderr:
+        pytest.skip("this machine's libostree cannot hold a deployment back")
+    assert done.status == 0, done.stderr
+    assert host.status()["staged"]["downloadOnly"] is True
+    assert host.bootc("upgrade", "--from-downloaded") == (
+        "Staged deployment will now be applied on reboot\n"
+    )
+    assert host.status()["staged"]["downloadOnly"] is False
+    host.reboot()
+    assert host.status()["booted"]["image"]["version"] == "2"

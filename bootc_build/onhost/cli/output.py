@@ -8,6 +8,11 @@ from typing import TextIO
 _REDRAW_SECONDS = 0.2
 
 
+def say(text: str) -> None:
+    """One line for the person who waits."""
+    print(text, file=sys.stderr, flush=True)
+
+
 class TextProgress:
     """Shows steps as lines; details when verbose; nothing when quiet.
 

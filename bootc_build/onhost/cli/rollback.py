@@ -2,6 +2,8 @@
 
 import argparse
 
+from bootc_build.onhost.cli.output import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -13,7 +15,7 @@ def run(args: argparse.Namespace) -> int:
     from bootc_build.onhost.host.booted import open_for_change, reboot  # noqa: PLC0415
     from bootc_build.onhost.host.rollback import rollback  # noqa: PLC0415
 
-    with open_for_change() as system:
+    with open_for_change(say) as system:
         if system.slots.rollback_queued:
             print("notice: Reverting queued rollback state")
         queued = rollback(system)

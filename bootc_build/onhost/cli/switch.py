@@ -2,7 +2,7 @@
 
 import argparse
 
-from bootc_build.onhost.cli.output import TextProgress
+from bootc_build.onhost.cli.output import TextProgress, say
 from bootc_build.onhost.cli.queued import print_queued
 
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.mutate_in_place:
         print(f"Updated {switch.mutate_in_place(target)} to pull from {target.to_origin()}")
         return 0
-    with open_for_change() as system:
+    with open_for_change(say) as system:
         progress = TextProgress(quiet=args.quiet)
         queued = switch.switch(system, target, retain=args.retain, progress=progress)
         if queued is None:

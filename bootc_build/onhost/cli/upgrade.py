@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from bootc_build.onhost.cli.output import TextProgress
+from bootc_build.onhost.cli.output import TextProgress, say
 from bootc_build.onhost.cli.queued import print_queued
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from bootc_build.onhost.host import upgrade  # noqa: PLC0415
     from bootc_build.onhost.host.booted import open_for_change, reboot  # noqa: PLC0415
 
-    with open_for_change() as system:
+    with open_for_change(say) as system:
         if args.from_downloaded:
             print(upgrade.release_downloaded(system))
             wants_reboot = True

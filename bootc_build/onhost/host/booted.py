@@ -1,10 +1,11 @@
 """The running system, opened to be changed: root, a private mount namespace, the writers' lock."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from bootc_build.onhost import process
 from bootc_build.onhost.errors import UserError
@@ -14,9 +15,7 @@ from bootc_build.onhost.host.document import Host
 if TYPE_CHECKING:
     from bootc_build.onhost.ostree.sysroot import Sysroot
 
-_WAITING = (
-    "Another process is changing the system and holds its lock (/ostree/lock); waiting for it..."
-)
+_LOCK: Final = "/sysroot/ostree/lock"
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,37 @@ def require_booted_host() -> None:
         raise UserError("this command requires root privileges", "Run it as root or with sudo.")
 
 
+def lock_holders(lock: str = _LOCK) -> list[str]:
+    """Processes that have the lock's file open, as ``name (pid)``: the one that holds it, or waits too."""
+    try:
+        wanted = Path(lock).stat()
+    except OSError:
+        return []
+    holders: list[str] = []
+    for process_directory in Path("/proc").glob("[0-9]*"):
+        # Processes come and go while one looks.
+        with suppress(OSError):
+            files = (file.stat() for file in (process_directory / "fd").iterdir())
+            if any(os.path.samestat(each, wanted) for each in files):
+                name = (process_directory / "comm").read_text().strip()
+                holders.append(f"{name} ({process_directory.name})")
+    return holders
+
+
+def waiting_message() -> str:
+    """What to say while somebody else holds the lock."""
+    mine = f"({os.getpid()})"
+    holders = [each for each in lock_holders() if not each.endswith(mine)]
+    who = ", ".join(holders) or "Another process"
+    return f"{who} is changing the system; waiting for its lock..."
+
+
 @contextmanager
-def open_for_change() -> Iterator[BootedSystem]:
+def open_for_change(say: Callable[[str], None]) -> Iterator[BootedSystem]:
     """Hold the running system's lock for the block.
+
+    Args:
+        say: told for whom it waits, when somebody else holds the lock.
 
     Raises:
         UserError: not a booted host, not root, or libostree cannot.
@@ -54,7 +81,7 @@ def open_for_change() -> Iterator[BootedSystem]:
     from bootc_build.onhost.ostree.sysroot import open_system  # noqa: PLC0415 - libostree takes time
 
     sysroot = open_system(writing=True)
-    with sysroot.locked(on_wait=_WAITING):
+    with sysroot.locked(on_wait=lambda: say(waiting_message())):
         slots = status.slots(sysroot.deployments())
         if slots is None:
             raise UserError(

@@ -125,9 +125,7 @@ def upgrade(
         _metadata(system, staged), pulled.manifest_digest, pulled.manifest
     ):
         return _keep_staged(system, staged, download_only=download_only)
-    if staged is None and _same(booted, pulled.manifest_digest, pulled.manifest):
-        return Upgraded(message="No update available.")
-    if booted is not None and pulled.merge_commit == system.slots.booted.checksum:
+    if _same(booted, pulled.manifest_digest, pulled.manifest):
         return Upgraded(message="No update available.")
     changes = None if booted is None else layer_changes(booted.manifest, pulled.manifest)
     return Upgraded(stage(system, image, pulled, hold=download_only), changes)

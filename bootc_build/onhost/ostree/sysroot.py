@@ -6,7 +6,7 @@ the next change or `Sysroot.reload`.
 
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -112,16 +112,15 @@ class Sysroot:
         return None if native is None else self._record(native)
 
     @contextmanager
-    def locked(self, on_wait: str | None = None) -> Iterator[None]:
+    def locked(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the writers' lock; deployments are read again once it is held.
 
         Args:
-            on_wait: a message for standard error when somebody else holds it, before waiting.
+            on_wait: called when somebody else holds it, before waiting.
         """
         with _ostree_errors("The lock of the sysroot cannot be taken"):
             if not self._native.try_lock()[1]:
-                if on_wait:
-                    os.write(2, f"{on_wait}\n".encode())
+                on_wait()
                 self._wait_for_lock()
         try:
             self.reload()
@@ -159,11 +158,13 @@ class Sysroot:
             origin: text of its origin file.
             merge: deployment that /etc comes from.
             kargs: the complete kernel command line.
-            hold: keep it from becoming real until `release`.
+            hold: keep it from becoming real until `change_hold`.
 
         Raises:
             UserError: libostree cannot (no space, /boot full, not booted, …).
         """
+        if hold:
+            self._change_finalization()  # known to be there before anything is queued
         with _ostree_errors("The new deployment cannot be staged"):
             self._native.stage_tree(
                 stateroot, commit, _key_file(origin), self._native_of(merge), list(kargs), None
@@ -184,16 +185,22 @@ class Sysroot:
         Raises:
             UserError: this libostree cannot.
         """
-        # Since libostree 2024.1, later than the type information.
-        change = getattr(self._native, "change_finalization", None)
+        change = self._change_finalization()
+        with _ostree_errors("The staged deployment cannot be changed"):
+            change(self._native_of(staged))
+        self.reload()
+
+    def _change_finalization(self) -> Callable[[OSTree.Deployment], object]:
+        # Since libostree 2023.8, later than the type information.
+        change: Callable[[OSTree.Deployment], object] | None = getattr(
+            self._native, "change_finalization", None
+        )
         if change is None:
             raise UserError(
                 "This system's libostree cannot hold a staged deployment back.",
                 "Upgrade without --download-only.",
             )
-        with _ostree_errors("The staged deployment cannot be changed"):
-            change(self._native_of(staged))
-        self.reload()
+        return change
 
     def deploy(
         self, *, stateroot: str, commit: str, origin: str, kargs: Sequence[str]
