@@ -54,11 +54,8 @@ class LintError(UserError):
             for line in finding_lines(found, all_paths=False, step_of=linted.step_of)
         ]
         count = f"{len(fatal)} lint finding" + ("s" if len(fatal) > 1 else "")
-        super().__init__(
-            f"{count} would keep this image from being installed, booted or upgraded:\n"
-            + "\n".join(lines),
-            kept,
-        )
+        meaning = "(warnings count)" if warnings_too else "would keep this image from being used"
+        super().__init__(f"{count} {meaning}:\n" + "\n".join(lines), kept)
         self.linted = linted
 
 

@@ -23,7 +23,7 @@ def buildah_injected(root: Root) -> Iterator[Problem]:
         if status is not None and root.link(path) is None and status.st_size == 0:
             yield Problem(
                 f"{path} is an empty file, as container builds leave it behind; the import drops it.",
-                f"Write what the host should have, or remove it in a step that mounts nothing over it: COPY … {path}",
+                f"Nothing has to be done; to ship one, write it without a RUN step: COPY … {path}",
                 [path],
             )
 
