@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a kernel argument more; may be repeated",
     )
     parser.add_argument(
+        "--root-ssh-authorized-keys",
+        type=Path,
+        metavar="FILE",
+        help="public keys that may log in as root",
+    )
+    parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="how to print what was written"
     )
 
@@ -62,6 +68,7 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
         size=None if args.size is None else parse_size(args.size),
         target=None if args.target_imgref is None else parse_target(args.target_imgref),
         kargs=tuple(args.karg),
+        root_keys=_keys(args.root_ssh_authorized_keys),
     )
     if os.geteuid() != 0:
         raise UserError(
@@ -92,6 +99,19 @@ def _name(text: str) -> str:
             f"'{text}' cannot be the name of a disk.", "Use letters, digits, '.', '_', '+' and '-'."
         )
     return text
+
+
+def _keys(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UsageError(
+            f"The keys in '{path}' cannot be read: {reason}.",
+            "Give a file like ~/.ssh/id_ed25519.pub.",
+        ) from error
 
 
 def _as_text(written: list[WrittenDisk]) -> str:

@@ -33,6 +33,7 @@ class DiskRequest:
         size: bytes of the whole disk, or None for the default.
         target: what the host will follow, or None for the image's own name.
         kargs: more kernel arguments.
+        root_keys: text of root's authorized_keys, or None.
     """
 
     image: str
@@ -42,6 +43,7 @@ class DiskRequest:
     size: int | None = None
     target: ImageReference | None = None
     kargs: Sequence[str] = ()
+    root_keys: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,11 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
     # Known to be too small already? Compare before the work, with what the layers say.
     plan_disk(identity, Contents(image.size_bytes), timestamp=timestamp, size=request.size)
     with work_tree(request.output) as work, preflight.full_disk_explained(request.output):
-        preflight.check_space(work, image.size_bytes, request.types)
+        preflight.check_space(work, image.size_bytes)
         installed = _install(
             request,
             image,
-            Installation(target, request.kargs, identity, timestamp),
+            Installation(target, request.kargs, request.root_keys, identity, timestamp),
             work,
             progress,
         )
@@ -91,6 +93,8 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
         plan = plan_disk(identity, contents, timestamp=timestamp, size=request.size)
         raw = work / "disk.raw"
         write_raw_disk(plan, installed, raw, progress)
+        # Its space is wanted for the formats that follow.
+        remove_tree(installed.root)
         return _publish(request, raw, work, progress)
 
 
@@ -133,6 +137,7 @@ def _configuration(request: DiskRequest, target: ImageReference) -> dict[str, ob
         "size": request.size,
         "target": target.to_origin(),
         "kargs": list(request.kargs),
+        "root_keys": request.root_keys,
     }
 
 

@@ -18,6 +18,7 @@ from bootc_build.tools.progress import Progress
 
 IMAGE_TAG = "image"
 _SOURCE = "/run/bootc-build/src"
+_KEYS = "authorized_keys"
 _TARGET = "/run/bootc-build/target"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CONSOLES = ("console=tty0", "console=ttyS0,115200n8")
@@ -30,12 +31,14 @@ class Installation:
     Attributes:
         target: the image that it follows from then on.
         kargs: kernel arguments beyond the image's own.
+        root_keys: text of root's authorized_keys, or None.
         identity: has the UUIDs of the file systems to come.
         timestamp: seconds since the epoch, for times that the installation records.
     """
 
     target: ImageReference
     kargs: Sequence[str]
+    root_keys: str | None
     identity: Identity
     timestamp: int
 
@@ -62,6 +65,8 @@ def install_command(installation: Installation) -> list[str]:
         "--skip-finalize",
         *("--bootloader-target", "bios,uefi"),
     ]
+    if installation.root_keys is not None:
+        command += ["--root-ssh-authorized-keys", f"{_SOURCE}/{_KEYS}"]
     for karg in installation.kernel_arguments():
         command += ["--karg", karg]
     return [*command, _TARGET]
@@ -110,6 +115,8 @@ def populate(
     Raises:
         CommandError: the installer failed; has its last lines.
     """
+    if installation.root_keys is not None:
+        (layout / _KEYS).write_text(installation.root_keys)
     container.run(
         install_command(installation),
         volumes=(Volume(layout, _SOURCE, read_only=True), Volume(target, _TARGET)),

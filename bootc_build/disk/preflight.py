@@ -46,22 +46,22 @@ def check_programs(types: Sequence[DiskType]) -> None:
         )
 
 
-def space_needed(image_bytes: int, types: Sequence[DiskType]) -> int:
+def space_needed(image_bytes: int) -> int:
     """Bytes that making a disk takes at its highest, an estimate from above.
 
-    The exported image and the installed tree exist together; the disk is written when the first is gone.
+    Never more than two copies exist together: exported image and installed tree, then tree and disk,
+    then disk and what it is converted to.
     """
-    kept = image_bytes // 2 if DiskType.QCOW2 in types else 0
-    return 2 * image_bytes + image_bytes // 4 + BOOT_BYTES // 8 + kept
+    return 2 * image_bytes + image_bytes // 4 + BOOT_BYTES // 8
 
 
-def check_space(folder: Path, image_bytes: int, types: Sequence[DiskType]) -> None:
+def check_space(folder: Path, image_bytes: int) -> None:
     """Require free space for the work.
 
     Raises:
         UserError: says how much is needed and how much there is.
     """
-    needed = space_needed(image_bytes, types)
+    needed = space_needed(image_bytes)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(

@@ -29,6 +29,7 @@ for last; do
 done
 cp -a /usr/share/stand-in/. "$last"
 echo "$@" > "$last/arguments"
+if [ -e /run/bootc-build/src/authorized_keys ]; then cp /run/bootc-build/src/authorized_keys "$last/keys"; fi
 if [ -n "$fill" ]; then head -c "$fill"M /dev/urandom > "$last/filling"; fi
 """
 

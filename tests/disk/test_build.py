@@ -107,6 +107,12 @@ def test_installer_is_told_target_file_systems_and_consoles(request_: DiskReques
         assert expected in told
 
 
+def test_roots_keys_reach_the_installer(request_: DiskRequest) -> None:
+    [disk] = build_disk(replace(request_, root_keys="ssh-ed25519 AAAA me\n"), Silent())
+    root = f"{disk.path}?offset={1154 * MIB}"
+    assert "ssh-ed25519 AAAA me" in run(["debugfs", "-R", "cat /keys", root]).stdout
+
+
 def test_a_console_of_the_users_choice_replaces_the_default_ones(request_: DiskRequest) -> None:
     [disk] = build_disk(replace(request_, kargs=("console=hvc0",)), Silent())
     told = run(["debugfs", "-R", "cat /arguments", f"{disk.path}?offset={1154 * MIB}"]).stdout
