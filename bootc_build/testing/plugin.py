@@ -59,16 +59,15 @@ def bootc_artifacts(
 @pytest.fixture
 def bootc_vm(request: pytest.FixtureRequest, bootc_artifacts: Path) -> Iterator["MachineFactory"]:
     """Boot machines: `bootc_vm(image_or_disk, firmware=…)`; all are gone when the test ends."""
-    from bootc_build.testing.factory import MachineFactory  # noqa: PLC0415
+    yield from _machines_of(request, bootc_artifacts)
 
-    folder = bootc_artifacts / re.sub(r"[^\w.=-]+", "_", request.node.nodeid).strip("_")
-    machines = request.node.stash.setdefault(_MACHINES, [])
-    accelerator = request.config.getoption("--bootc-accel")
-    with ExitStack() as stack:
-        yield MachineFactory(stack, folder, accelerator, machines)
-    keep_all = request.config.getoption("--bootc-keep") == "all"
-    if not keep_all and not request.node.stash.get(_FAILED, False):
-        shutil.rmtree(folder, ignore_errors=True)
+
+@pytest.fixture(scope="module")
+def bootc_vm_module(
+    request: pytest.FixtureRequest, bootc_artifacts: Path
+) -> Iterator["MachineFactory"]:
+    """The same for machines that the tests of a module share."""
+    yield from _machines_of(request, bootc_artifacts)
 
 
 @pytest.fixture
@@ -87,11 +86,25 @@ def pytest_runtest_makereport(
     """Keep the journal of a failed test's machines and name the files in its report."""
     report = yield
     if report.failed:
-        item.stash[_FAILED] = True
-        if report.when != "teardown":
-            for machine in item.stash.get(_MACHINES, []):
-                report.sections.append(_section(machine))
+        for node in item.listchain():
+            node.stash[_FAILED] = True
+            if report.when != "teardown":
+                report.sections += [_section(one) for one in node.stash.get(_MACHINES, [])]
     return report
+
+
+def _machines_of(request: pytest.FixtureRequest, artifacts: Path) -> Iterator["MachineFactory"]:
+    from bootc_build.testing.factory import MachineFactory  # noqa: PLC0415
+
+    node = request.node
+    folder = artifacts / re.sub(r"[^\w.=-]+", "_", node.nodeid).strip("_")
+    machines = node.stash.setdefault(_MACHINES, [])
+    with ExitStack() as stack:
+        yield MachineFactory(stack, folder, request.config.getoption("--bootc-accel"), machines)
+    machines.clear()
+    keep_all = request.config.getoption("--bootc-keep") == "all"
+    if not keep_all and not node.stash.get(_FAILED, False):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _section(machine: "Machine") -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """A virtual machine as a test or a command sees it: start it, talk to it, restart it, cut its power."""
 
+import os
 import re
 import shlex
 import tempfile
@@ -33,6 +34,7 @@ COMMAND_SECONDS = 120.0
 WAIT_SECONDS = 120.0
 _SHELL_SECONDS = 60.0
 _OUTPUT_TAIL = 4000
+_BUSIEST = 6.0
 
 
 class Machine:
@@ -113,8 +115,9 @@ class Machine:
         return self._qemu
 
     def seconds(self, nominal: float) -> float:
-        """So many seconds of a quiet machine under TCG, in seconds of this one."""
-        return nominal * self.acceleration.time_scale
+        """So many seconds of a quiet machine under TCG, in seconds of this one as busy as it is now."""
+        queue = os.getloadavg()[0] / (os.cpu_count() or 1)
+        return nominal * self.acceleration.time_scale * min(max(queue, 1.0), _BUSIEST)
 
     def start(self) -> None:
         """Turn the machine on and return at once.

@@ -77,10 +77,16 @@ class Registry:
         """
         return f"{self.guest_address}/{name}"
 
-    @property
-    def guest_configuration(self) -> str:
-        """For a file in the guest's /etc/containers/registries.conf.d: this registry has no TLS."""
-        return f'[[registry]]\nlocation = "{self.guest_address}"\ninsecure = true\n'
+    def guest_configuration(self, prefix: str | None = None) -> str:
+        """For a file in the guest's /etc/containers/registries.conf.d: this registry has no TLS.
+
+        Args:
+            prefix: names that begin with it are looked for here; by default this registry's own address.
+        """
+        return (
+            f'[[registry]]\nprefix = "{prefix or self.guest_address}"\n'
+            f'location = "{self.guest_address}"\ninsecure = true\n'
+        )
 
     def push(self, image: str, name: str) -> str:
         """Push an image of local storage.

@@ -78,4 +78,4 @@ def test_a_missing_image_is_an_error(tmp_path: Path) -> None:
 def test_guests_are_told_the_hosts_address(tmp_path: Path) -> None:
     with Registry(tmp_path) as registry:
         assert registry.guest_reference("os:v1") == f"10.0.2.2:{registry.port}/os:v1"
-        assert f'location = "10.0.2.2:{registry.port}"' in registry.guest_configuration
+        assert f'location = "10.0.2.2:{registry.port}"' in registry.guest_configuration()

@@ -1,0 +1,64 @@
+"""The operating system that these tests boot, in two versions, built once."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from example_os import FOLLOWS, Versions
+
+from bootc_build.image.base import build_base
+from bootc_build.image.base_plan import SUITES, Archive, plan_base
+from bootc_build.image.derived import BuildRequest, build_image
+from bootc_build.testing.factory import MachineFactory
+from bootc_build.tools.apt_sources import find_archive, read_targets
+from bootc_build.tools.buildah import image_exists
+from bootc_build.tools.progress import Silent
+from bootc_build.vm.machine import Machine
+
+_PROJECT = Path(__file__).resolve().parent.parent
+_BASE = "localhost/bootc-build-test/base:trixie"
+
+
+@pytest.fixture(scope="session")
+def base_image() -> str:
+    """The base image; the one that is there, or a new one."""
+    if not image_exists(_BASE):
+        archive = Archive(*find_archive(read_targets(), tuple(SUITES)))
+        build_base(plan_base("trixie", "minimal", archive, tag=_BASE), Silent())
+    return _BASE
+
+
+@pytest.fixture(scope="session")
+def versions(base_image: str) -> Versions:
+    """Versions 1 and 2 of the operating system of Containerfile.example."""
+    return Versions(_build(base_image, "1"), _build(base_image, "2"))
+
+
+@pytest.fixture(scope="module")
+def machine(bootc_vm_module: MachineFactory, versions: Versions) -> Machine:
+    """Version 1, booted with Secure Boot, for tests that leave it as it is."""
+    return bootc_vm_module(versions.one, origin=FOLLOWS, firmware="uefi-secure")
+
+
+@pytest.fixture
+def boot(bootc_vm: MachineFactory) -> Callable[[str, str], Machine]:
+    """Boots a machine of an image with a firmware."""
+    return lambda image, firmware: bootc_vm(image, origin=FOLLOWS, firmware=firmware)
+
+
+def _build(base: str, version: str) -> str:
+    example = f"localhost/bootc-build-test/example:{version}"
+    image = f"localhost/bootc-build-test/os:{version}"
+    number = ("--build-arg", f"VERSION={version}")
+    for tag, containerfile, parent in (
+        (example, _PROJECT / "Containerfile.example", f"BASE={base}"),
+        (image, _PROJECT / "test_vms/os/Containerfile", f"EXAMPLE={example}"),
+    ):
+        request = BuildRequest(
+            tags=(tag,),
+            containerfiles=(str(containerfile),),
+            context=str(_PROJECT),
+            flags=("--build-arg", parent, *number),
+        )
+        build_image(request, Silent())
+    return image
