@@ -25,15 +25,8 @@ _BIOS_MODULES = (
 _VENDOR_DIRECTORY = "EFI/debian"
 
 
-@dataclass(frozen=True)
-class _Efi:
-    """Names of one architecture: as UEFI spells it, and GRUB's name of the platform."""
-
-    suffix: str
-    platform: str
-
-
-_EFI = {"x86_64": _Efi("x64", "x86_64-efi"), "aarch64": _Efi("aa64", "arm64-efi")}
+# Machine (`uname -m`) to how UEFI spells it, and to GRUB's name of the platform.
+_EFI = {"x86_64": ("x64", "x86_64-efi"), "aarch64": ("aa64", "arm64-efi")}
 
 
 def supported(machine: str | None = None) -> tuple[str, ...]:
@@ -42,8 +35,68 @@ def supported(machine: str | None = None) -> tuple[str, ...]:
     return (("bios",) if machine == "x86_64" else ()) + (("uefi",) if machine in _EFI else ())
 
 
-def _require(files: Sequence[tuple[Path, str]]) -> None:
-    missing = [(path, package) for path, package in files if not path.exists()]
+@dataclass(frozen=True)
+class _Bios:
+    """The image's own GRUB for BIOS."""
+
+    modules: Path
+    mkimage: Path
+
+    def parts(self) -> list[tuple[Path, str]]:
+        """What has to be there, with the package that has it."""
+        return [(self.modules / "boot.img", "grub-pc-bin"), (self.mkimage, "grub-common")]
+
+
+@dataclass(frozen=True)
+class _Uefi:
+    """The image's own signed shim and GRUB; ``suffix`` is how UEFI spells the architecture."""
+
+    suffix: str
+    shim: Path
+    grub: Path
+    manager: Path
+
+    def parts(self) -> list[tuple[Path, str]]:
+        """What has to be there, with the package that has it."""
+        architecture = "amd64" if self.suffix == "x64" else "arm64"
+        return [(self.shim, "shim-signed"), (self.grub, f"grub-efi-{architecture}-signed")]
+
+
+def _bios(image_root: Path) -> _Bios:
+    return _Bios(image_root / "usr/lib/grub/i386-pc", image_root / "usr/bin/grub-mkimage")
+
+
+def _uefi(image_root: Path, machine: str) -> _Uefi:
+    suffix, grub_platform = _EFI[machine]
+    shim = image_root / "usr/lib/shim"
+    return _Uefi(
+        suffix=suffix,
+        shim=shim / f"shim{suffix}.efi.signed",
+        grub=image_root / f"usr/lib/grub/{grub_platform}-signed/grub{suffix}.efi.signed",
+        manager=shim / f"mm{suffix}.efi.signed",
+    )
+
+
+def check(bootloaders: Sequence[str], *, image_root: Path = Path("/")) -> None:
+    """Make sure that the boot loaders can be laid down.
+
+    Args:
+        bootloaders: for which firmware: ``bios``, ``uefi``.
+        image_root: where the image's own boot loader packages are.
+
+    Raises:
+        UserError: the image lacks the packages, or there is no boot loader for this machine.
+    """
+    machine = platform.machine()
+    for wanted in bootloaders:
+        if wanted not in supported(machine):
+            raise UserError(
+                f"There is no boot loader for '{wanted}' on {machine}.",
+                f"Use --bootloader-target with: {','.join(supported(machine))}",
+            )
+    parts = _bios(image_root).parts() if "bios" in bootloaders else []
+    parts += _uefi(image_root, machine).parts() if "uefi" in bootloaders else []
+    missing = [(path, package) for path, package in parts if not path.exists()]
     if missing:
         packages = " ".join(dict.fromkeys(package for _, package in missing))
         raise UserError(
@@ -60,18 +113,15 @@ def _find_boot(boot_uuid: str) -> str:
     )
 
 
-def _install_bios(image_root: Path, boot: Path, boot_uuid: str) -> None:
-    modules = image_root / "usr/lib/grub/i386-pc"
-    mkimage = image_root / "usr/bin/grub-mkimage"
-    _require([(modules / "boot.img", "grub-pc-bin"), (mkimage, "grub-common")])
+def _install_bios(parts: _Bios, boot: Path, boot_uuid: str) -> None:
     target = boot / "grub/i386-pc"
     target.mkdir(parents=True)
     early = target / "load.cfg"
     early.write_text(_find_boot(boot_uuid))
     process.run(
         [
-            str(mkimage),
-            f"--directory={modules}",
+            str(parts.mkimage),
+            f"--directory={parts.modules}",
             "--format=i386-pc",
             "--prefix=(,gpt1)/grub",
             f"--config={early}",
@@ -81,27 +131,21 @@ def _install_bios(image_root: Path, boot: Path, boot_uuid: str) -> None:
         ]
     )
     early.unlink()
-    shutil.copyfile(modules / "boot.img", target / "boot.img")
+    shutil.copyfile(parts.modules / "boot.img", target / "boot.img")
 
 
-def _install_uefi(image_root: Path, boot: Path, boot_uuid: str, efi: _Efi) -> None:
-    shim_directory = image_root / "usr/lib/shim"
-    suffix = efi.suffix
-    shim = shim_directory / f"shim{suffix}.efi.signed"
-    manager = shim_directory / f"mm{suffix}.efi.signed"
-    grub = image_root / f"usr/lib/grub/{efi.platform}-signed/grub{suffix}.efi.signed"
-    architecture = "amd64" if suffix == "x64" else "arm64"
-    _require([(shim, "shim-signed"), (grub, f"grub-efi-{architecture}-signed")])
+def _install_uefi(parts: _Uefi, boot: Path, boot_uuid: str) -> None:
+    suffix = parts.suffix
     for directory, shim_name in (
         ("EFI/BOOT", f"BOOT{suffix.upper()}.EFI"),
         (_VENDOR_DIRECTORY, f"shim{suffix}.efi"),
     ):
         target = boot / "efi" / directory
         target.mkdir(parents=True)
-        shutil.copyfile(shim, target / shim_name)
-        shutil.copyfile(grub, target / f"grub{suffix}.efi")
-        if manager.exists():
-            shutil.copyfile(manager, target / f"mm{suffix}.efi")
+        shutil.copyfile(parts.shim, target / shim_name)
+        shutil.copyfile(parts.grub, target / f"grub{suffix}.efi")
+        if parts.manager.exists():
+            shutil.copyfile(parts.manager, target / f"mm{suffix}.efi")
     (boot / "efi" / _VENDOR_DIRECTORY / "grub.cfg").write_text(_find_boot(boot_uuid))
 
 
@@ -117,19 +161,13 @@ def install(
         image_root: where the image's own boot loader packages are.
 
     Raises:
-        UserError: the image lacks the packages, or there is no boot loader for this machine.
+        UserError: as `check` says, or GRUB's image cannot be made.
     """
-    machine = platform.machine()
-    for wanted in bootloaders:
-        if wanted not in supported(machine):
-            raise UserError(
-                f"There is no boot loader for '{wanted}' on {machine}.",
-                f"Use --bootloader-target with: {','.join(supported(machine))}",
-            )
+    check(bootloaders, image_root=image_root)
     if "bios" in bootloaders:
-        _install_bios(image_root, boot, boot_uuid)
+        _install_bios(_bios(image_root), boot, boot_uuid)
     if "uefi" in bootloaders:
-        _install_uefi(image_root, boot, boot_uuid, _EFI[machine])
+        _install_uefi(_uefi(image_root, platform.machine()), boot, boot_uuid)
     (boot / "grub").mkdir(exist_ok=True)
     menu = boot / "grub/grub.cfg"
     if not menu.is_symlink():

@@ -71,6 +71,7 @@ def install_to_filesystem(wanted: InstallRequest, progress: Progress) -> None:
         raise UserError("Installing needs root.", "Run the command as root or with sudo.")
     check_target(wanted.root_path)
     boot_uuid = _uuid(wanted.boot_mount_spec or wanted.root_mount_spec)
+    bootloader.check(wanted.bootloaders)
     os.umask(0o022)
     if not wanted.finalize:
         # Read by libostree when a sysroot is opened. An immutable flag could neither be copied by

@@ -333,6 +333,7 @@ def use_own_boot_menu() -> None:
     """Have libostree write the boot menu with our generator, in this process, where it is installed."""
     if Path(GRUB_MENU_GENERATOR).exists():
         os.environ["OSTREE_GRUB2_EXEC"] = GRUB_MENU_GENERATOR
+        os.environ["OSTREE_DEBUG_GRUB2"] = "1"  # or its errors are thrown away
 
 
 def open_system(*, writing: bool) -> Sysroot:
