@@ -6,6 +6,7 @@ machine may forbid, and the host's network as it is.
 """
 
 import json
+import resource
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,11 @@ from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import CommandError, run, run_streaming
 
 ISOLATION = "chroot"
+
+# Newer releases of buildah (Debian 13's) raise these limits to a value of their own for what they run, and
+# fail where only a privileged process may: in many containers and CI machines.
+_LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+_RAISED_TO = 1_048_576
 
 
 class ImageMissingError(UserError):
@@ -139,6 +145,16 @@ class WorkingContainer:
         return done.stdout.split()[-1].removeprefix("sha256:")
 
 
+def _limits() -> list[str]:
+    """Flags that keep the limits of this process where they are lower than what buildah would set."""
+    flags = []
+    for name, number in _LIMITS.items():
+        soft, hard = resource.getrlimit(number)
+        if hard != resource.RLIM_INFINITY and hard < _RAISED_TO:
+            flags += ["--ulimit", f"{name}={soft}:{hard}"]
+    return flags
+
+
 @contextmanager
 def working_container(image: str) -> Iterator[WorkingContainer]:
     """A working container made from a local image (or ``scratch``), removed when the block ends.
@@ -150,7 +166,19 @@ def working_container(image: str) -> Iterator[WorkingContainer]:
     container = WorkingContainer(f"bootc-build-{secrets.token_hex(8)}")
     try:
         try:
-            run(["buildah", "from", "--quiet", "--pull-never", "--name", container.name, image])
+            limits = _limits()
+            run(
+                [
+                    "buildah",
+                    "from",
+                    "--quiet",
+                    "--pull-never",
+                    *limits,
+                    "--name",
+                    container.name,
+                    image,
+                ]
+            )
         except CommandError:
             if image != "scratch":
                 image_id(image)
@@ -259,7 +287,7 @@ def build(
     marker = f"bootc-build-{secrets.token_hex(8)}"
     with tempfile.TemporaryDirectory(prefix="bootc-build-") as folder:
         id_file = Path(folder, "id")
-        argv = ["buildah", "build", "--isolation", ISOLATION, "--force-rm"]
+        argv = ["buildah", "build", "--isolation", ISOLATION, "--force-rm", *_limits()]
         argv += ["--secret", f"id={marker},src=/dev/null", "--iidfile", str(id_file), *arguments]
         try:
             run_streaming(argv, on_line, cwd=cwd, remedy=remedy)
