@@ -192,3 +192,54 @@ def test_downloaded_only_is_not_booted_until_released(host: PretendHost) -> None
     assert host.status()["staged"]["downloadOnly"] is False
     host.reboot()
     assert host.status()["booted"]["image"]["version"] == "2"
+
+
+def test_killed_upgrade_changes_nothing_and_the_next_one_finishes(host: PretendHost) -> None:
+    publish(host, "2")
+    with host.start(*BOOTC, "upgrade") as process:
+        assert process.stderr is not None
+        assert "Fetching" in process.stderr.readline()
+        process.kill()
+    assert host.status()["staged"] is None
+    host.bootc("upgrade")
+    host.reboot()
+    assert host.status()["booted"]["image"]["version"] == "2"
+
+
+def test_plain_ostree_host_switches_to_an_image_and_back(host: PretendHost) -> None:
+    repo = "--repo=/sysroot/ostree/repo"
+    commit = host.status()["booted"]["ostree"]["checksum"]
+    assert host.execute("ostree", "refs", repo, commit, "--create=some/branch").status == 0
+    origin = host.root.with_name(f"{host.root.name}.origin")
+    origin.write_text("[origin]\nrefspec=some/branch\n")
+    assert "Booted ostree" in host.bootc("status", "--format=humanreadable")
+    assert host.execute(*BOOTC, "upgrade").stderr.startswith("error: No image source specified.")
+
+    publish(host, "2")
+    host.bootc("switch", "--transport=oci", "/tmp/image:image")
+    assert "some/branch" not in host.execute("ostree", "refs", repo).stdout
+    host.reboot()
+    status = host.status()
+    assert status["booted"]["image"]["version"] == "2"
+    assert status["rollback"]["image"] is None
+    host.bootc("rollback")
+    host.reboot()
+    assert host.status()["booted"]["ostree"]["checksum"] == commit
+
+
+def test_status_survives_missing_refs_and_damaged_metadata(host: PretendHost) -> None:
+    publish(host, "2")
+    host.bootc("upgrade")
+    host.reboot()
+    listed = host.execute(
+        "ostree", "refs", "--repo=/sysroot/ostree/repo", "--list", "ostree/container"
+    )
+    for ref in listed.stdout.split():
+        host.execute("ostree", "refs", "--repo=/sysroot/ostree/repo", "--delete", ref)
+    origin = host.root.with_name(f"{host.root.name}.origin")
+    rollback = host.status()["rollback"]["ostree"]
+    broken = origin.with_name(f"{rollback['checksum']}.{rollback['deploySerial']}.origin")
+    broken.write_text("[origin]\ncontainer-image-reference=nonsense\n")
+    status = host.status()
+    assert status["booted"]["image"]["version"] == "2"
+    assert status["rollback"]["image"] is None
