@@ -2,13 +2,14 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.process import CommandError, find_program, run_streaming
+from bootc_build.onhost.process import CommandError, find_program, running
 
 # What mmdebstrap calls its phases -> what a reader of the progress wants to know.
 _PHASES = {
@@ -96,15 +97,35 @@ def build_tree(
                     if line.startswith(f"I: {beginning}"):
                         on_phase(sentence)
 
-        try:
-            run_streaming(argv, listen, env={"SOURCE_DATE_EPOCH": str(epoch)})
-        except CommandError as error:
-            raise _explain(error, lines, suite) from error
+        status = _run(argv, listen, {"SOURCE_DATE_EPOCH": str(epoch)})
+        if status != 0:
+            raise _explain(status, lines, suite)
     if cache is not None:
         _keep(target / "var/cache/apt/archives", cache)
 
 
-def _explain(error: CommandError, lines: Sequence[str], suite: str) -> UserError:
+def _run(argv: Sequence[str], on_line: Callable[[str], None], env: Mapping[str, str]) -> int:
+    """Run mmdebstrap in process and mount namespaces of its own; its exit status.
+
+    A signal to mmdebstrap would leave apt and the packages' scripts running. The end of a process
+    namespace's first process ends all others in it, and their mounts go with their mount namespace.
+    """
+    namespaces = ("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
+    with running(
+        [*namespaces, *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
+    ) as process:
+        assert process.stdout is not None  # noqa: S101 - asked for above
+        try:
+            for raw in process.stdout:
+                on_line(raw.decode(errors="backslashreplace").rstrip("\n"))
+        except BaseException:
+            process.kill()  # unshare ignores SIGTERM
+            process.stdout.read()  # the end comes when the last process of the namespace is gone
+            raise
+        return process.wait()
+
+
+def _explain(status: int, lines: Sequence[str], suite: str) -> UserError:
     """What a failed run means to the user."""
     complaints = [line for line in lines if line.startswith(("E: ", "Err:", "W: Failed", "W: GPG"))]
     said = "\n".join(dict.fromkeys(complaints[:8]))
@@ -134,7 +155,7 @@ def _explain(error: CommandError, lines: Sequence[str], suite: str) -> UserError
             f"A package is not in the archive of '{suite}':\n{said}",
             "Check the --package arguments.",
         )
-    return CommandError(error.argv[:1], error.status, said or error.tail)
+    return CommandError(["mmdebstrap"], status, said or "\n".join(lines[-20:]))
 
 
 def _prefill(cache: Path, archives: Path) -> None:
