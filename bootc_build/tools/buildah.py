@@ -20,10 +20,14 @@ from bootc_build.onhost.process import CommandError, run, run_streaming
 
 ISOLATION = "chroot"
 
-# Newer releases of buildah (Debian 13's) raise these limits to a value of their own for what they run, and
-# fail where only a privileged process may: in many containers and CI machines.
-_LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+# Newer releases of buildah (Debian 13's) raise these limits to a million for what they run, and fail where
+# only a privileged process may: in many containers and CI machines. Older ones (Debian 12's) first lower the
+# number of processes to 32768 and cannot raise it again.
 _RAISED_TO = 1_048_576
+_CEILINGS = {
+    "nofile": (resource.RLIMIT_NOFILE, _RAISED_TO),
+    "nproc": (resource.RLIMIT_NPROC, 32_768),
+}
 
 
 class ImageMissingError(UserError):
@@ -148,10 +152,10 @@ class WorkingContainer:
 def _limits() -> list[str]:
     """Flags that keep the limits of this process where they are lower than what buildah would set."""
     flags = []
-    for name, number in _LIMITS.items():
+    for name, (number, ceiling) in _CEILINGS.items():
         soft, hard = resource.getrlimit(number)
         if hard != resource.RLIM_INFINITY and hard < _RAISED_TO:
-            flags += ["--ulimit", f"{name}={soft}:{hard}"]
+            flags += ["--ulimit", f"{name}={min(soft, ceiling)}:{min(hard, ceiling)}"]
     return flags
 
 
