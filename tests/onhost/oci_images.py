@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 TAG = "image"
 LABELS = {"containers.bootc": "1", "ostree.bootable": "1"}
@@ -189,7 +190,7 @@ def write_image(
 def _tag(layout: Path, tag: str, digest: str, size: int) -> None:
     """Point a tag of the layout at a manifest; other tags stay."""
     index_path = layout / "index.json"
-    index = (
+    index: dict[str, Any] = (
         json.loads(index_path.read_text())
         if index_path.exists()
         else {"schemaVersion": 2, "manifests": []}

@@ -128,7 +128,8 @@ class LayerStream:
     def _feed(self) -> None:
         try:
             for chunk in self._decompressed():
-                self._tar.update(chunk)
+                if self._tar is not self._blob:
+                    self._tar.update(chunk)
                 self._put(chunk)
             self._put(b"")
         except _Stopped:
@@ -160,6 +161,7 @@ class LayerStream:
             return self._gunzip()
         if self._zstd is not None:
             return self._unzstd(self._zstd)
+        self._tar = self._blob  # one and the same: hash it once
         return self._raw()
 
     def _gunzip(self) -> Iterator[bytes]:

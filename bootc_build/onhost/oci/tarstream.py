@@ -27,6 +27,12 @@ _PAX: Final = ord("x")
 _PAX_SOLARIS: Final = ord("X")
 _PAX_GLOBAL: Final = ord("g")
 _GNU_SPARSE: Final = ord("S")
+_EXTENSIONS: Final = frozenset((_GNU_LONG_NAME, _GNU_LONG_LINK, _PAX, _PAX_SOLARIS, _PAX_GLOBAL))
+_WITHOUT_CONTENT: Final = frozenset(
+    (HARD_LINK, SYMLINK, DIRECTORY, CHARACTER_DEVICE, BLOCK_DEVICE, FIFO)
+)
+_SPARSE_00: Final = b"GNU.sparse.offset"
+_SPARSE_KEYS: Final = frozenset((b"GNU.sparse.major", b"GNU.sparse.map", _SPARSE_00))
 _ZEROS: Final = bytes(BLOCK)
 _MAX_EXTENSION: Final = 16 * 1024 * 1024
 _XATTR: Final = b"SCHILY.xattr."
@@ -78,43 +84,39 @@ class TarReader:
             MalformedTarError: the stream breaks the format or ends early.
         """
         pax: dict[bytes, bytes] = {}
-        long_name = long_link = None
         while True:
             self._skip(self._unread)
             header = self._take(BLOCK, at_end=True)
             if not header or header == _ZEROS:
                 return
             entry = _parse_header(header)
-            kind = entry.kind
-            if kind in (_PAX, _PAX_SOLARIS, _PAX_GLOBAL):
-                records = _parse_pax(self._extension(entry))
-                if kind == _PAX_GLOBAL:
-                    self._globals.update(records)
-                else:
-                    pax.update(records)
+            if entry.kind in _EXTENSIONS:
+                self._read_extension(entry, pax)
                 continue
-            if kind == _GNU_LONG_NAME:
-                long_name = self._extension(entry).partition(b"\0")[0]
-                continue
-            if kind == _GNU_LONG_LINK:
-                long_link = self._extension(entry).partition(b"\0")[0]
-                continue
-            if long_name is not None:
-                entry.name, long_name = long_name, None
-            if long_link is not None:
-                entry.link, long_link = long_link, None
             if pax or self._globals:
                 _apply_pax(entry, {**self._globals, **pax} if self._globals else pax)
-            if kind in (HARD_LINK, SYMLINK, DIRECTORY, CHARACTER_DEVICE, BLOCK_DEVICE, FIFO):
+            if entry.kind in _WITHOUT_CONTENT:
                 # Some writers give a link the size of its target; no content follows.
                 entry.size = entry.stored = 0
             self._unread = (entry.stored + BLOCK - 1) // BLOCK * BLOCK
-            if kind == _GNU_SPARSE:
+            if entry.kind == _GNU_SPARSE:
                 self._read_gnu_sparse(entry, header)
-            elif b"GNU.sparse.major" in pax or b"GNU.sparse.map" in pax or _SPARSE_00 in pax:
+            elif pax and not _SPARSE_KEYS.isdisjoint(pax):
                 self._read_pax_sparse(entry, pax)
             pax = {}
             yield entry
+
+    def _read_extension(self, entry: TarEntry, pax: dict[bytes, bytes]) -> None:
+        """Read what says more about the next entry (or all that follow) than its header can hold."""
+        data = self._extension(entry)
+        if entry.kind == _GNU_LONG_NAME:
+            pax[b"path"] = data.partition(b"\0")[0]
+        elif entry.kind == _GNU_LONG_LINK:
+            pax[b"linkpath"] = data.partition(b"\0")[0]
+        elif entry.kind == _PAX_GLOBAL:
+            self._globals.update(_parse_pax(data))
+        else:
+            pax.update(_parse_pax(data))
 
     def read(self, entry: TarEntry) -> bytes:
         """The whole content of the current entry."""
@@ -226,9 +228,6 @@ class TarReader:
             lines = text.split(b"\n")
             if len(lines) > 1 and len(lines) > 2 * int(lines[0]) + 1:
                 return [int(line) for line in lines[1 : 2 * int(lines[0]) + 1]]
-
-
-_SPARSE_00: Final = b"GNU.sparse.offset"
 
 
 def _zeros(size: int) -> Iterator[bytes]:

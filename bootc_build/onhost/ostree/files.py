@@ -35,25 +35,39 @@ def _text(repo: Repo, file: Gio.File, path: str) -> str:
         raise UserError(f"/{path} of the image cannot be read as text: {error}") from error
 
 
+def file_names(repo: Repo, commit: str, directory: str) -> dict[str, bool]:
+    """What is directly in a directory (relative): name to whether it is a directory itself.
+
+    A directory that is not there has nothing.
+
+    Raises:
+        UserError: there is no such commit.
+    """
+    folder = _root(repo, commit).resolve_relative_path(directory)
+    flags = Gio.FileQueryInfoFlags.NOFOLLOW_SYMLINKS
+    if folder.query_file_type(flags, None) != Gio.FileType.DIRECTORY:
+        return {}
+    names: dict[str, bool] = {}
+    entries = folder.enumerate_children(_QUERY, flags, None)
+    while (entry := entries.next_file(None)) is not None:
+        names[entry.get_name()] = entry.get_file_type() == Gio.FileType.DIRECTORY
+    return names
+
+
 def read_text_files(repo: Repo, commit: str, directory: str) -> dict[str, str]:
-    """The regular files directly in a directory (relative, like ``usr/lib/x``): name to text.
+    """The text of the regular files directly in a directory (relative, like ``usr/lib/x``), by name.
 
     A directory that is not there has none. /etc of an image is ``usr/etc`` in its commit.
 
     Raises:
         UserError: there is no such commit, or a file is not UTF-8.
     """
-    folder = _root(repo, commit).resolve_relative_path(directory)
-    flags = Gio.FileQueryInfoFlags.NOFOLLOW_SYMLINKS
-    if folder.query_file_type(flags, None) != Gio.FileType.DIRECTORY:
-        return {}
-    files: dict[str, str] = {}
-    entries = folder.enumerate_children(_QUERY, flags, None)
-    while (entry := entries.next_file(None)) is not None:
-        if entry.get_file_type() == Gio.FileType.REGULAR:
-            name = entry.get_name()
-            files[name] = _text(repo, folder.get_child(name), f"{directory}/{name}")
-    return files
+    texts = {
+        name: read_text_file(repo, commit, f"{directory}/{name}")
+        for name, is_directory in file_names(repo, commit, directory).items()
+        if not is_directory
+    }
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 def read_text_file(repo: Repo, commit: str, path: str) -> str | None:

@@ -257,8 +257,8 @@ def import_layer(repo: Repo, stream: LayerStream, layer: Layer) -> str:
         LayerContentError: it has something that a bootable system cannot have.
         DamagedLayerError, MalformedTarError: it is not what it should be.
     """
-    store = ObjectStore(repo)
     with repo.transaction():
+        store = ObjectStore(repo, direct=True)
         tree = LayerTree(store, layer)
         reader = TarReader(stream.next_chunk)
         for entry in reader.entries():

@@ -7,6 +7,7 @@ from typing import Final
 import gi
 
 from bootc_build.onhost.ostree.repo import Repo
+from bootc_build.onhost.ostree.staging import open_staging
 from bootc_build.onhost.ostree.tree import DIRTREE_TYPE, Directory, decode, encode
 
 gi.require_version("OSTree", "1.0")
@@ -19,16 +20,24 @@ _TREE_TYPE: Final = GLib.VariantType.new(DIRTREE_TYPE)
 
 
 class ObjectStore:
-    """The objects of one repository. Writing needs an open transaction."""
+    """The objects of one repository. Writing needs an open transaction.
 
-    def __init__(self, repo: Repo) -> None:
+    Args:
+        repo: the repository.
+        direct: write files without libostree where that works; only for a store made inside a transaction.
+    """
+
+    def __init__(self, repo: Repo, *, direct: bool = False) -> None:
         self._native = repo.native
+        self._staging = open_staging(repo) if direct else None
         self._dirmetas: dict[tuple[int, int, int], str] = {}
 
     def write_file(
         self, uid: int, gid: int, mode: int, xattrs: Mapping[bytes, bytes], data: bytes
     ) -> str:
         """Write a regular file that is in memory; its checksum."""
+        if self._staging is not None:
+            return self._staging.write_file(uid, gid, mode, xattrs, data)
         return self._native.write_regfile_inline(
             None, uid, gid, _S_IFREG | mode, _xattrs(xattrs), data, None
         )
@@ -44,6 +53,8 @@ class ObjectStore:
         chunks: Iterator[bytes],
     ) -> str:
         """Write a regular file piece by piece; its checksum."""
+        if self._staging is not None:
+            return self._staging.write_large_file(uid, gid, mode, xattrs, chunks=chunks)
         writer = self._native.write_regfile(None, uid, gid, _S_IFREG | mode, size, _xattrs(xattrs))
         for chunk in chunks:
             writer.write_all(chunk, None)

@@ -38,7 +38,8 @@ class Repo:
     @property
     def path(self) -> Path:
         """Folder of the repository."""
-        return Path(self.native.get_path().get_path() or ".")
+        # A repository that a sysroot opened knows itself by a file descriptor only.
+        return Path(f"/proc/self/fd/{self.native.get_dfd()}").readlink()
 
     def resolve_ref(self, ref: str) -> str | None:
         """Checksum of the commit that a ref names, or None."""
@@ -117,7 +118,7 @@ class Repo:
 
     def free_bytes(self) -> int:
         """Space that may still be filled on the repository's file system."""
-        free = os.statvfs(self.path)
+        free = os.fstatvfs(self.native.get_dfd())
         return free.f_bavail * free.f_frsize
 
     def _detached(self, commit: str) -> GLib.Variant | None:
