@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from bootc_build.onhost.oci.manifest import canonical_json, parse_config, parse_manifest
@@ -81,10 +82,21 @@ def _digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def write_image(layout: Path, scratch: Path, *, version: str, kargs: str = "") -> str:
-    """Write an invented image as ``oci:LAYOUT:image``, in place of one there; its manifest digest."""
+def write_image(
+    layout: Path,
+    scratch: Path,
+    *,
+    version: str,
+    kargs: str = "",
+    spoil: Callable[[Path], None] = lambda _tree: None,
+) -> str:
+    """Write an invented image as ``oci:LAYOUT:image``, in place of one there; its manifest digest.
+
+    ``spoil`` may change the tree before it is packed.
+    """
     tree = scratch / f"image-{version}"
     make_tree(tree, version=version, kargs=kargs, etc="etc")
+    spoil(tree)
     tar = ["tar", "--create", "--numeric-owner", "--owner=0", "--group=0", "--sort=name"]
     layer = subprocess.run(
         [*tar, f"--directory={tree}", "."], check=True, capture_output=True

@@ -3,8 +3,10 @@
 import fcntl
 import os
 import re
+import shutil
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -243,3 +245,38 @@ def test_status_survives_missing_refs_and_damaged_metadata(host: PretendHost) ->
     status = host.status()
     assert status["booted"]["image"]["version"] == "2"
     assert status["rollback"]["image"] is None
+
+
+def without_kernel(tree: Path) -> None:
+    (tree / "usr/lib/modules/1.0/vmlinuz").unlink()
+
+
+def with_two_kernels(tree: Path) -> None:
+    shutil.copytree(tree / "usr/lib/modules/1.0", tree / "usr/lib/modules/2.0")
+
+
+def without_initramfs(tree: Path) -> None:
+    (tree / "usr/lib/modules/1.0/initramfs.img").unlink()
+
+
+def with_wrong_kargs(tree: Path) -> None:
+    (tree / "usr/lib/bootc/kargs.d/10-bad.toml").write_text('kargs = "one"')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fact"),
+    [
+        (without_kernel, "no /usr/lib/modules/*/vmlinuz"),
+        (with_two_kernels, "2 kernels: 1.0, 2.0"),
+        (without_initramfs, "no /usr/lib/modules/1.0/initramfs.img"),
+        (with_wrong_kargs, "/usr/lib/bootc/kargs.d/10-bad.toml"),
+    ],
+)
+def test_image_that_would_not_boot_is_not_queued(
+    host: PretendHost, spoil: Callable[[Path], None], fact: str
+) -> None:
+    write_image(host.scratch / "tmp/image", host.scratch, version="2", spoil=spoil)
+    done = host.execute(*BOOTC, "upgrade")
+    assert done.status == 1
+    assert fact in done.stderr
+    assert host.status()["staged"] is None

@@ -7,6 +7,7 @@ from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import kargs, signals
 from bootc_build.onhost.host.booted import BootedSystem
 from bootc_build.onhost.host.cleanup import clean_up
+from bootc_build.onhost.host.kernel import check_kernel
 from bootc_build.onhost.host.origin import Origin
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.pull import PulledImage
@@ -50,6 +51,7 @@ def stage(
     merge = sysroot.merge_deployment(stateroot)
     if merge is None:
         raise UserError(f"There is no deployment of '{stateroot}' to take /etc from.")
+    check_kernel(repo, pulled.merge_commit)
     current = kargs.without(kargs.split_command_line(merge.options), ["ostree"])
     sysroot.stage(
         stateroot=stateroot,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from bootc_build.onhost import process, pull
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import kargs
+from bootc_build.onhost.host.kernel import check_kernel
 from bootc_build.onhost.host.origin import Origin
 from bootc_build.onhost.install import bootloader, request
 from bootc_build.onhost.install.request import InstallRequest
@@ -111,6 +112,7 @@ def _deploy(wanted: InstallRequest, progress: Progress) -> tuple[Path, pull.Pull
         install=not wanted.finalize,
         target=wanted.target,
     )
+    check_kernel(repo, pulled.merge_commit)
     progress.step("Deploying")
     image_kargs = kargs.image_kargs(
         read_text_files(repo, pulled.merge_commit, kargs.KARGS_DIRECTORY)
