@@ -58,7 +58,7 @@ def _build(base: str, version: str) -> str:
             tags=(tag,),
             containerfiles=(str(containerfile),),
             context=str(_PROJECT),
-            flags=("--build-arg", parent, *number),
+            flags=("--layers", "--pull=false", "--build-arg", parent, *number),
         )
         build_image(request, Silent())
     return image

@@ -23,7 +23,7 @@ _PATTERNS = {
         r"grub rescue>|error: (?:no such device|file `[^']*' not found|no such partition|unknown filesystem"
         r"|you need to load the kernel first)"
     ),
-    "firmware": r"BdsDxe: No bootable option or device|No bootable device",
+    "firmware": r"BdsDxe: No bootable option or device|UEFI Interactive Shell|No bootable device",
     "secure boot": r"Security Violation|bad shim signature|Verification failed: \(0x1A\)",
 }
 _ALL = re.compile("|".join(f"(?P<_{i}>{p})" for i, p in enumerate(_PATTERNS.values())))

@@ -28,7 +28,7 @@ _SHOWN_LINES = 15
 _AFTER_TROUBLE_SECONDS = 1.0
 _WAKE_SECONDS = 0.2
 _CONTROL = re.compile(
-    rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()].|[=>78cM])"
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()].|[=>78cM])"
     rb"|[\x00-\x08\x0b-\x1f\x7f]"
 )
 # Lines of the framed shell (shell.py) carry data, not words; the log is for people.

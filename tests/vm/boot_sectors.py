@@ -1,0 +1,25 @@
+"""Guests of 512 bytes: they print a text on the first serial port, in a second, and then do one thing."""
+
+from pathlib import Path
+
+_ORIGIN = 0x7C00
+_PRINT = bytes.fromhex(
+    "fa fc 31c0 8ed8"  # cli; cld; xor ax,ax; mov ds,ax
+    "be0000 baf803"  # mov si,text; mov dx,0x3f8
+    "ac 84c0 7403 ee ebf8"  # next: lodsb; test al,al; jz done; out dx,al; jmp next
+)
+HALT = bytes.fromhex("f4 ebfd")  # hlt, for ever
+RESTART = bytes.fromhex("b0fe e664 f4 ebfd")  # through the keyboard controller
+LEAVE = bytes.fromhex("b010 e6f4 f4 ebfd")  # through isa-debug-exit
+
+
+def write_guest(path: Path, text: str, then: bytes = HALT) -> Path:
+    """Write a disk of 1 MiB that boots such a guest; the path."""
+    code = bytearray(_PRINT + then)
+    at = (_ORIGIN + len(code)).to_bytes(2, "little")
+    code[7:9] = at
+    sector = bytes(code) + text.replace("\n", "\r\n").encode() + b"\0"
+    if len(sector) > 510:
+        raise ValueError("the text is too long for a boot sector")
+    path.write_bytes(sector.ljust(510, b"\0") + b"\x55\xaa" + bytes(2**20 - 512))
+    return path

@@ -1,0 +1,144 @@
+"""QEMU's command line, read without a machine."""
+
+import base64
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from bootc_build.onhost.errors import UsageError, UserError
+from bootc_build.vm.accel import Accelerator
+from bootc_build.vm.argv import Attachment, Runtime, qemu_argv
+from bootc_build.vm.firmware import FirmwareFiles
+from bootc_build.vm.spec import (
+    DirectKernel,
+    Disk,
+    DiskFormat,
+    Firmware,
+    Forward,
+    MachineSpec,
+)
+
+_TCG = Runtime(accelerator=Accelerator.TCG, console_fd=7, monitor_fd=8)
+_FLASH = FirmwareFiles(Path("/fw/code.fd"), Path("/run/vm/variables.fd"))
+
+
+def _values(argv: list[str], option: str) -> list[str]:
+    return [value for name, value in pairwise(argv) if name == option]
+
+
+def _only(argv: list[str], option: str) -> str:
+    [value] = _values(argv, option)
+    return value
+
+
+def test_a_machine_without_a_wish_has_console_monitor_entropy_and_network() -> None:
+    argv = qemu_argv(MachineSpec(), _TCG)
+    assert argv[0] == "qemu-system-x86_64"
+    assert _values(argv, "-chardev") == ["socket,id=console,fd=7", "socket,id=monitor,fd=8"]
+    assert _only(argv, "-serial") == "chardev:console"
+    assert _only(argv, "-mon") == "chardev=monitor,mode=control"
+    assert "virtio-rng-pci,rng=rng0" in _values(argv, "-device")
+    assert _only(argv, "-netdev") == "user,id=net0"
+
+
+def test_a_restart_ends_a_machine_that_must_not_restart() -> None:
+    assert _only(qemu_argv(MachineSpec(), _TCG), "-action") == "reboot=shutdown"
+    assert _only(qemu_argv(MachineSpec(may_reboot=True), _TCG), "-action") == "reboot=reset"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cpu"), [(Accelerator.TCG, "qemu64"), (Accelerator.KVM, "host")]
+)
+def test_the_processor_is_the_accelerators_unless_one_is_named(
+    accelerator: Accelerator, cpu: str
+) -> None:
+    runtime = Runtime(accelerator=accelerator, console_fd=7, monitor_fd=8)
+    assert _only(qemu_argv(MachineSpec(), runtime), "-cpu") == cpu
+    assert _only(qemu_argv(MachineSpec(cpu="max"), runtime), "-cpu") == "max"
+    assert _only(qemu_argv(MachineSpec(), runtime), "-machine") == f"q35,accel={accelerator}"
+
+
+def test_commas_in_paths_and_names_stay_in_their_value() -> None:
+    disk = Attachment(Path("/a,b/disk.qcow2"), DiskFormat.QCOW2, durable=False)
+    runtime = Runtime(accelerator=Accelerator.TCG, console_fd=7, monitor_fd=8, disks=[disk])
+    argv = qemu_argv(MachineSpec(name="x,y"), runtime)
+    assert "file=/a,,b/disk.qcow2" in _only(argv, "-drive")
+    assert _only(argv, "-name") == "x,,y"
+
+
+@pytest.mark.parametrize(("durable", "cache"), [(False, "unsafe"), (True, "writeback")])
+def test_only_kept_disks_pay_for_durability(durable: bool, cache: str) -> None:  # noqa: FBT001 - a parameter
+    disk = Attachment(Path("/d"), DiskFormat.RAW, durable=durable)
+    runtime = Runtime(accelerator=Accelerator.TCG, console_fd=7, monitor_fd=8, disks=[disk])
+    assert f"cache={cache}," in _only(qemu_argv(MachineSpec(), runtime), "-drive")
+
+
+def test_firmware_is_read_only_and_its_variables_are_not() -> None:
+    runtime = Runtime(accelerator=Accelerator.TCG, console_fd=7, monitor_fd=8, firmware=_FLASH)
+    argv = qemu_argv(MachineSpec(firmware=Firmware.UEFI), runtime)
+    code, variables = _values(argv, "-drive")
+    assert "unit=0,readonly=on,file=/fw/code.fd" in code
+    assert "unit=1,file=/run/vm/variables.fd" in variables
+    assert "readonly" not in variables
+    assert "smm=on" not in _only(argv, "-machine")
+
+
+def test_secure_boot_keeps_the_guest_from_writing_the_keys() -> None:
+    runtime = Runtime(accelerator=Accelerator.TCG, console_fd=7, monitor_fd=8, firmware=_FLASH)
+    argv = qemu_argv(MachineSpec(firmware=Firmware.UEFI_SECURE), runtime)
+    assert _only(argv, "-global") == "driver=cfi.pflash01,property=secure,value=on"
+    assert "smm=on" in _only(argv, "-machine")
+
+
+def test_credentials_of_any_text_reach_the_guest() -> None:
+    argv = qemu_argv(MachineSpec(credentials=(("motd", "a,b\nc=größer"),)), _TCG)
+    value = _only(argv, "-smbios")
+    assert value.startswith("type=11,value=io.systemd.credential.binary:motd=")
+    assert base64.b64decode(value.rpartition("motd=")[2]).decode() == "a,b\nc=größer"
+
+
+def test_ports_are_forwarded_from_loopback_only() -> None:
+    spec = MachineSpec(forwards=(Forward(22, 2222), Forward(80)))
+    assert _only(qemu_argv(spec, _TCG), "-netdev") == (
+        "user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:0-:80"
+    )
+
+
+def test_a_kernel_can_be_started_directly() -> None:
+    kernel = DirectKernel(Path("/k"), Path("/i"), "console=ttyS0 quiet")
+    argv = qemu_argv(MachineSpec(kernel=kernel), _TCG)
+    assert (_only(argv, "-kernel"), _only(argv, "-initrd")) == ("/k", "/i")
+    assert _only(argv, "-append") == "console=ttyS0 quiet"
+
+
+def test_extra_arguments_come_last() -> None:
+    assert qemu_argv(MachineSpec(extra_args=("-s", "-S")), _TCG)[-2:] == ["-s", "-S"]
+
+
+def test_the_address_follows_from_the_name_and_is_locally_administered() -> None:
+    one, same, other = (MachineSpec(name=name).mac_address for name in ("a", "a", "b"))
+    assert one == same != other
+    assert one.startswith("52:54:00:")
+
+
+@pytest.mark.parametrize("wrong", [{"memory_mib": 0}, {"cpus": 0}])
+def test_a_machine_of_nothing_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UsageError):
+        MachineSpec(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(b"QFI\xfb" + b"\0" * 60, DiskFormat.QCOW2), (b"\0" * 64, DiskFormat.RAW)],
+)
+def test_the_format_of_a_disk_is_read_from_it(
+    content: bytes, expected: DiskFormat, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").write_bytes(content)
+    assert Disk.open(tmp_path / "disk").format is expected
+
+
+def test_a_disk_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.qcow2"):
+        Disk.open(tmp_path / "nowhere.qcow2")
