@@ -227,3 +227,12 @@ def test_a_file_in_etc_replaces_tmpfiles_of_that_name(tree: Path, findings: Find
     assert ("var-tmpfiles", ("/var/home", "/var/log", "/var/roothome")) in [
         (found.lint, found.paths) for found in findings()
     ]
+
+
+def test_package_lists_are_told_with_what_removes_them(tree: Path, findings: Findings) -> None:
+    put(tree, "usr/lib/tmpfiles.d/apt.conf", "d /var/lib/apt/lists 0755\n")
+    put(tree, "var/lib/apt/lists/mirror_InRelease")
+    put(tree, "var/lib/apt/lists/lock", "")
+    (found,) = findings()
+    assert (found.lint, found.paths) == ("var-tmpfiles", ("/var/lib/apt/lists/mirror_InRelease",))
+    assert "rm -rf /var/lib/apt/lists/*" in found.remedy

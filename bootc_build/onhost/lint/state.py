@@ -115,10 +115,20 @@ def var_tmpfiles(root: Root) -> Iterator[Problem]:
     if files:
         yield Problem(
             "Files in /var: a host gets them at its first installation only, never by an upgrade.",
-            "Remove caches in the step that fills them; keep the rest below /usr and have tmpfiles.d "
-            f"copy it: C {files[0]} - - - - /usr/share/factory{files[0]}",
+            _files_remedy(files),
             files,
         )
+
+
+def _files_remedy(files: list[str]) -> str:
+    if any(path.startswith(("/var/lib/apt/lists/", "/var/cache/apt/")) for path in files):
+        return (
+            "End the step that runs apt-get with: && apt-get clean && rm -rf /var/lib/apt/lists/*"
+        )
+    return (
+        "Remove caches in the step that fills them; keep the rest below /usr and have tmpfiles.d "
+        f"copy it: C {files[0]} - - - - /usr/share/factory{files[0]}"
+    )
 
 
 def _is_left_to_others(entry: Entry) -> bool:
