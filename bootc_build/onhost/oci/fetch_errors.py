@@ -1,9 +1,20 @@
 """What skopeo and a registry say when an image cannot be had, in words that help."""
 
 from pathlib import Path
+from typing import Final
 
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.oci.reference import ImageReference
+
+_NOT_FOUND: Final = (
+    "manifest unknown",
+    "name unknown",
+    "no such file",
+    "not known",
+    "no descriptor found",
+)
+_DENIED: Final = ("unauthorized", "authentication required", "denied")
+_UNREACHABLE: Final = ("connection refused", "no such host", "i/o timeout", "no route")
 
 
 class FetchError(UserError):
@@ -28,13 +39,11 @@ def explain(image: ImageReference, said: str, auth_file: Path | None) -> FetchEr
     """
     name, low = image.display, said.lower()
     where = image.registry or "the registry"
-    if any(
-        word in low for word in ("manifest unknown", "name unknown", "no such file", "not known")
-    ):
+    if any(words in low for words in _NOT_FOUND):
         return ImageNotFoundError(
             f"There is no image '{name}': {said}", "Check name and tag, and that it was pushed."
         )
-    if any(word in low for word in ("unauthorized", "authentication required", "denied")):
+    if any(words in low for words in _DENIED):
         used = f"the credentials in {auth_file}" if auth_file else "no credentials"
         return AccessDeniedError(
             f"{where} does not give '{name}' to {used}: {said}",
@@ -50,9 +59,7 @@ def explain(image: ImageReference, said: str, auth_file: Path | None) -> FetchEr
             f"The signature policy does not accept '{name}': {said}",
             "See /etc/containers/policy.json; containers-policy.json(5) explains it.",
         )
-    if any(
-        word in low for word in ("connection refused", "no such host", "i/o timeout", "no route")
-    ):
+    if any(words in low for words in _UNREACHABLE):
         return FetchError(
             f"'{name}' cannot be fetched, {where} does not answer: {said}",
             "Check the network and the registry's name, then try again.",

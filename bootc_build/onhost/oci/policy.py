@@ -37,6 +37,20 @@ def accepts_anything(policy: Path) -> bool:
         raise UserError(f"The signature policy {policy} cannot be read: {exc}") from exc
 
 
+def asks_nothing_of_layouts() -> bool:
+    """Whether policy.json takes any image from an OCI layout; also when there is none.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    policy = find_policy()
+    if policy is None:
+        return True
+    return accepts_anything(policy) and "oci" not in json.loads(policy.read_text()).get(
+        "transports", {}
+    )
+
+
 def policy_arguments(image: ImageReference) -> list[str]:
     """Skopeo's arguments for an image's policy.
 

@@ -1,0 +1,69 @@
+"""What a registry answers becomes an error with a remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.oci.fetch_errors import (
+    AccessDeniedError,
+    FetchError,
+    ImageNotFoundError,
+    explain,
+)
+from bootc_build.onhost.oci.imageproxy import open_image
+from bootc_build.onhost.oci.reference import CONTAINER_POLICY, ImageReference, ostree_remote
+
+IMAGE = ImageReference("registry", "registry.test/os:1")
+
+
+def test_a_missing_tag_is_named() -> None:
+    error = explain(IMAGE, "reading manifest 1 in registry.test/os: manifest unknown", None)
+    assert isinstance(error, ImageNotFoundError)
+    assert "registry.test/os:1" in error.fact
+
+
+def test_refused_credentials_name_registry_and_file() -> None:
+    error = explain(IMAGE, "unauthorized: authentication required", Path("/etc/ostree/auth.json"))
+    assert isinstance(error, AccessDeniedError)
+    assert "registry.test" in error.fact
+    assert "/etc/ostree/auth.json" in error.fact
+    assert "skopeo login" in error.remedy
+
+
+def test_a_registry_that_is_down_is_named() -> None:
+    with (
+        pytest.raises(FetchError, match=r"127\.0\.0\.1:1 does not answer"),
+        open_image(ImageReference("registry", "127.0.0.1:1/os:1")),
+    ):
+        pass
+
+
+def test_a_missing_layout_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ImageNotFoundError, match="nowhere"),
+        open_image(ImageReference("oci", f"{tmp_path}/nowhere:x")),
+    ):
+        pass
+
+
+def test_a_signature_that_cannot_be_checked_is_no_signature() -> None:
+    with (
+        pytest.raises(UserError, match="ostree remote 'fedora'"),
+        open_image(ImageReference("registry", "registry.test/os", ostree_remote("fedora"))),
+    ):
+        pass
+
+
+def test_enforcing_needs_a_policy_that_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = tmp_path / "containers" / "policy.json"
+    policy.parent.mkdir()
+    policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with (
+        pytest.raises(UserError, match="accepts anything by default"),
+        open_image(ImageReference("registry", "registry.test/os", CONTAINER_POLICY)),
+    ):
+        pass
