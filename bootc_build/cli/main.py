@@ -75,13 +75,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bootc-build`` with ``argv`` (the process's own by default) and return its exit status."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGHUP, _stop)
-    argv = sys.argv[1:] if argv is None else argv
+    argv = list(sys.argv[1:] if argv is None else argv)
+    # What follows "--" is the guest's: argparse would lose it where options stand before it.
+    at = argv.index("--") if argv[:1] == ["run"] and "--" in argv else len(argv)
+    argv, in_guest = argv[:at], argv[at + 1 :]
     parser = build_parser(argv[0] if argv and argv[0] in VERBS else None)
     args, unknown = parser.parse_known_args(argv)
     # Only a verb that hands flags on to another program takes what it does not know.
     if unknown and not hasattr(args, "passed_on"):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    args.passed_on = unknown
+    args.passed_on, args.in_guest = unknown, in_guest
     progress = StderrProgress(-1 if args.quiet else args.verbose)
     own_failure = 125 if args.verb == "run" else 1
     try:

@@ -10,7 +10,6 @@ from bootc_build.cli.output import StderrProgress
 from bootc_build.disk.cached import cached_disk
 from bootc_build.onhost.errors import UsageError
 from bootc_build.vm.accel import find_acceleration
-from bootc_build.vm.console import plain_text
 from bootc_build.vm.machine import Machine
 from bootc_build.vm.spec import Disk, Firmware, Forward, MachineSpec
 
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     acceleration = find_acceleration()
     with Machine(spec, acceleration=acceleration, log=args.console_log) as machine:
         progress.step(f"Booting {args.target} ({spec.firmware}, {acceleration.accelerator})")
-        if args.command:
+        if args.in_guest:
             return _run_command(machine, args, progress)
         machine.start()
         progress.step("The console follows; Ctrl-] turns the machine off")
@@ -91,7 +90,7 @@ def _spec(args: argparse.Namespace, progress: StderrProgress) -> MachineSpec:
         firmware=Firmware(args.firmware),
         forwards=tuple(_forward(text) for text in args.forward),
         # On the terminal a restart is the user's own; for a command it is trouble.
-        may_reboot=not args.command,
+        may_reboot=not args.in_guest,
     )
 
 
@@ -104,9 +103,9 @@ def _forward(text: str) -> Forward:
 
 def _run_command(machine: Machine, args: argparse.Namespace, progress: StderrProgress) -> int:
     machine.start()
-    machine.console.add_listener(lambda raw: _show(raw, progress))
+    machine.console.add_line_listener(progress.detail)
     machine.wait_for_shell()
-    command = shlex.join(args.command)
+    command = shlex.join(args.in_guest)
     progress.step(f"Running {command}")
     result = machine.execute(command, seconds=float("inf"))
     sys.stdout.buffer.write(result.stdout)
@@ -117,9 +116,3 @@ def _run_command(machine: Machine, args: argparse.Namespace, progress: StderrPro
         progress.step("Powering the guest off")
         machine.shutdown()
     return result.status
-
-
-def _show(raw: bytes, progress: StderrProgress) -> None:
-    for line in raw.splitlines():
-        if (text := plain_text(line)).strip():
-            progress.detail(text)

@@ -93,6 +93,7 @@ class Console(_ByteSpawn):
         self._ended = False
         self._trouble: tuple[float, str, str] | None = None
         self._listeners: list[Callable[[bytes], None]] = []
+        self._line_listeners: list[Callable[[str], None]] = []
         self._thread = threading.Thread(target=self._pump, name="console", daemon=True)
 
     def __enter__(self) -> Self:
@@ -215,6 +216,10 @@ class Console(_ByteSpawn):
         """Call this, on the reading thread, with all bytes from now on."""
         self._listeners.append(listener)
 
+    def add_line_listener(self, listener: Callable[[str], None]) -> None:
+        """Call this, on the reading thread, with each line from now on."""
+        self._line_listeners.append(listener)
+
     def _pump(self) -> None:
         while True:
             try:
@@ -245,6 +250,8 @@ class Console(_ByteSpawn):
         self._watch(text)
         self.history.append(ConsoleLine(time.monotonic() - self._begun, text))
         self._write_log(text)
+        for listener in self._line_listeners:
+            listener(text)
 
     def _write_log(self, text: str) -> None:
         self._log_stream.write(f"[{time.monotonic() - self._begun:9.3f}] {text}\n")
