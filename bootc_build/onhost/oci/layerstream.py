@@ -59,8 +59,6 @@ class LayerStream:
 
     def __enter__(self) -> Self:
         self._first = self._fetch()
-        if not self._first.startswith((_GZIP_MAGIC, _ZSTD_MAGIC)):
-            self._tar = self._blob  # the blob is the tar: hashed once
         if self._first.startswith(_ZSTD_MAGIC):
             # Started here and not in the thread: the kernel ties a child's end to the thread that made it.
             self._zstd = self._resources.enter_context(
@@ -131,7 +129,6 @@ class LayerStream:
         try:
             for chunk in self._decompressed():
                 if self._tar is not self._blob:
-                    if self._tar is not self._blob:
                     self._tar.update(chunk)
                 self._put(chunk)
             self._put(b"")
