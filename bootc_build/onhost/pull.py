@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.oci.imageproxy import OpenedImage, open_image
+from bootc_build.onhost.oci.imageproxy import OpenedImage
 from bootc_build.onhost.oci.layerstream import LayerStream
+from bootc_build.onhost.oci.layout import LayoutImage, open_source
 from bootc_build.onhost.oci.manifest import (
     LABEL_FINAL_DIFFID,
     Descriptor,
@@ -87,7 +88,7 @@ def probe(image: ImageReference) -> RemoteImage:
     Raises:
         UserError: it cannot be had; names the image and what its registry answered.
     """
-    with open_image(image) as opened:
+    with open_source(image) as opened:
         return _describe(opened)
 
 
@@ -114,7 +115,7 @@ def pull(
     if install:
         repo.disable_fsync()
     recorded = target or image
-    with open_image(image) as opened:
+    with open_source(image) as opened:
         remote = _describe(opened)
         present = _already_present(repo, recorded, remote)
         if present is not None:
@@ -129,7 +130,7 @@ def pull(
     return PulledImage(commit, remote.manifest_digest, remote.manifest, remote.config, False)
 
 
-def _describe(opened: OpenedImage) -> RemoteImage:
+def _describe(opened: OpenedImage | LayoutImage) -> RemoteImage:
     digest, manifest = opened.manifest()
     config = opened.config()
     if len(config.diff_ids) != len(manifest.layers):
@@ -224,7 +225,9 @@ def _check_space(repo: Repo, image: ImageReference, wanted: Iterable[_WantedLaye
         )
 
 
-def _ensure(repo: Repo, opened: OpenedImage, wanted: _WantedLayer, progress: Progress) -> str:
+def _ensure(
+    repo: Repo, opened: OpenedImage | LayoutImage, wanted: _WantedLayer, progress: Progress
+) -> str:
     """The commit of a layer, fetched if the repository has it not."""
     layer = wanted.layer
     if wanted.commit is not None:
