@@ -1,14 +1,26 @@
-"""Where things are kept that only save time: every file there may be removed at any moment."""
+"""Where things are kept that only save time, and where large things lie for a while."""
 
 import os
+import tempfile
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/bootc-build`; without that, /var/cache/bootc-build for root and ~/.cache for others."""
+    """`$XDG_CACHE_HOME/bootc-build`; without that, /var/cache/bootc-build for root and ~/.cache for others.
+
+    Every file there may be removed at any moment.
+    """
     chosen = os.environ.get("XDG_CACHE_HOME")
     if chosen:
         return Path(chosen) / "bootc-build"
     if os.geteuid() == 0:
         return Path("/var/cache/bootc-build")
     return Path.home() / ".cache/bootc-build"
+
+
+def scratch_folder() -> Path:
+    """Where private folders for large temporary files are made: $TMPDIR, or /var/tmp.
+
+    Not /tmp of itself, which may lie in memory.
+    """
+    return Path(tempfile.gettempdir() if os.environ.get("TMPDIR") else "/var/tmp")  # noqa: S108 - private folders are made there

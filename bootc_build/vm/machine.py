@@ -12,6 +12,7 @@ from typing import Self
 
 import pexpect
 
+from bootc_build.tools.cache import scratch_folder
 from bootc_build.vm.accel import Acceleration, find_acceleration
 from bootc_build.vm.bootc_status import Deployment, HostStatus, parse_status
 from bootc_build.vm.console import Console
@@ -67,7 +68,7 @@ class Machine:
         self.bootc = BootcCommand(self)
         self.expected_trouble: list[re.Pattern[str]] = []
         self._log = log
-        self._parent_folder = folder or Path(tempfile.gettempdir() if _is_chosen() else "/var/tmp")  # noqa: S108 - mkdtemp below
+        self._parent_folder = folder or scratch_folder()
         self._machine_stack = ExitStack()
         self._run_stack = ExitStack()
         self._folder: Path | None = None
@@ -478,8 +479,3 @@ def _required(deployment: Deployment | None, slot: str) -> Deployment:
 
 def _output_tail(result: CommandResult) -> str:
     return (result.text + result.error_text)[-_OUTPUT_TAIL:]
-
-
-def _is_chosen() -> bool:
-    # /tmp may lie in memory, which an overlay would fill; TMPDIR is the user's own choice.
-    return tempfile.gettempdir() != "/tmp"  # noqa: S108 - compared only

@@ -10,6 +10,7 @@ from typing import Self
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import find_program, running
 from bootc_build.tools.buildah import push
+from bootc_build.tools.cache import scratch_folder
 from bootc_build.vm.waiting import wait_until
 
 _START_SECONDS = 60.0
@@ -23,11 +24,12 @@ class Registry:
     """A registry that speaks plain HTTP on a free port; a context manager that keeps nothing.
 
     Args:
-        folder: where its private folder is made; it holds the images that are pushed.
+        folder: where its private folder is made, which holds the images that are pushed; by default
+            $TMPDIR or /var/tmp.
     """
 
-    def __init__(self, folder: Path = Path("/var/tmp")) -> None:  # noqa: S108 - a private folder is made in it
-        self._parent_folder = folder
+    def __init__(self, folder: Path | None = None) -> None:
+        self._parent_folder = folder or scratch_folder()
         self._stack = ExitStack()
         self.port = 0
 
