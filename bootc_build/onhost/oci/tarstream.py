@@ -256,7 +256,8 @@ def _pair(block: bytes, at: int) -> tuple[int, int]:
 
 def _parse_header(header: bytes) -> TarEntry:
     # The checksum counts its own eight bytes as blanks.
-    if sum(header) - sum(header[148:156]) + 256 != _number(header[148:156]):
+    checksum = sum(header) - sum(header[148:156]) + 256
+    if header[148:156].strip(b" \0") not in (b"%o" % checksum, b"%06o" % checksum):
         raise MalformedTarError(
             "It is not a tar stream, or it is damaged: a header's checksum is wrong."
         )
