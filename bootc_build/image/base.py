@@ -15,6 +15,7 @@ from bootc_build.tools.progress import Progress
 _PRESET = "usr/lib/systemd/system-preset/10-bootc.preset"
 # dracut's shutdown hook unpacks the initramfs again at every shutdown, for storage that we do not set up.
 _MASKED = ("dracut-shutdown.service",)
+_DEBCONF_SELECTIONS = "/usr/share/bootc/debconf-selections"
 _IMAGE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -57,7 +58,7 @@ def build_base(plan: BasePlan, progress: Progress, *, epoch: int | None = None) 
             keyring=keyring,
             seed=base_tree.seed_tree,
             cache=package_cache() / plan.suite,
-            options=base_tree.dpkg_options(),
+            options=["force-unsafe-io"],  # a tree that a crash leaves behind is thrown away
             epoch=epoch or 0,
             on_phase=progress.step,
             on_line=progress.detail,
@@ -77,6 +78,7 @@ def _finish(
 ) -> None:
     progress.step("Laying out the tree")
     base_tree.copy_image_root(root)
+    base_tree.prune_excluded(root)
     base_tree.move_package_state(root)
     base_tree.link_top_level(root)
     keyring = _IMAGE_KEYRING if (root / _IMAGE_KEYRING[1:]).exists() else ""
@@ -85,6 +87,7 @@ def _finish(
     extra = base_tree.cover_users(root)
     for user in extra.users:
         progress.detail(f"user made by a package: {user.name} {user.uid}")
+    container.run(["debconf-set-selections", _DEBCONF_SELECTIONS])
     progress.step("Enabling services")
     offline = {"SYSTEMD_OFFLINE": "1"}
     container.run(["systemctl", "preset", *_preset_units(root)], env=offline)

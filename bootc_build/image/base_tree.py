@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -78,6 +79,8 @@ def seed_tree(tree: Path) -> None:
     The files of the image lie beneath the packages' own: dpkg keeps a configuration file that exists.
     """
     copy_image_root(tree)
+    # The build machine's apt reads this too, and would take its paths for the machine's own.
+    shutil.rmtree(tree / "etc/apt")
     table = parse_sysusers((tree / USERS_TABLE).read_text())
     _write(tree / "etc/passwd", table.passwd())
     _write(tree / "etc/group", table.group())
@@ -85,12 +88,35 @@ def seed_tree(tree: Path) -> None:
         os.utime(path, (0, 0), follow_symlinks=False)
 
 
-def dpkg_options() -> list[str]:
-    """Lines of dpkg's configuration for the build: the image's own, and no waiting for the disk."""
-    own = files("bootc_build").joinpath(f"data/image_root/{_DPKG_CONFIGURATION}").read_text()
-    lines = [line for line in own.splitlines() if line and not line.startswith("#")]
-    # A tree that a crash leaves behind is thrown away.
-    return [*lines, "force-unsafe-io"]
+def prune_excluded(root: Path) -> None:
+    """Remove what dpkg's path-exclude lines name.
+
+    dpkg heeds them, but mmdebstrap unpacks the essential packages without it, and would need a filter as
+    slow as everything else together for the same result.
+    """
+    rules = []
+    for line in (root / _DPKG_CONFIGURATION).read_text().splitlines():
+        kind, _, pattern = line.partition("=")
+        if kind in {"path-exclude", "path-include"}:
+            rules.append((kind == "path-exclude", pattern.removeprefix("/")))
+    for top in sorted({pattern.partition("*")[0] for exclude, pattern in rules if exclude}):
+        if top.endswith("/") and (root / top).is_dir():
+            _prune(root, root / top, rules)
+
+
+def _prune(root: Path, folder: Path, rules: list[tuple[bool, str]]) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+            continue
+        name = str(path.relative_to(root))
+        excluded = False
+        for exclude, pattern in rules:  # the last rule that matches wins, as in dpkg
+            if fnmatch(name, pattern):
+                excluded = exclude
+        if excluded:
+            path.unlink()
 
 
 def copy_image_root(tree: Path) -> None:
