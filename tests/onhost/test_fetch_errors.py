@@ -1,5 +1,6 @@
 """What a registry answers becomes an error with a remedy."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from bootc_build.onhost.oci.fetch_errors import (
     explain,
 )
 from bootc_build.onhost.oci.imageproxy import open_image
+from bootc_build.onhost.oci.policy import check_enforced
 from bootc_build.onhost.oci.reference import CONTAINER_POLICY, ImageReference, ostree_remote
 
 IMAGE = ImageReference("registry", "registry.test/os:1")
@@ -55,13 +57,46 @@ def test_a_signature_that_cannot_be_checked_is_no_signature() -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"default": [{"type": "reject"}]},
+        {
+            "default": [{"type": "insecureAcceptAnything"}],
+            "transports": {"docker": {"registry.test": [{"type": "signedBy"}]}},
+        },
+    ],
+)
+def test_a_proxy_that_ignores_the_policy_is_not_used(
+    policy: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_policy(tmp_path, policy, monkeypatch)
+    with pytest.raises(UserError, match="does not obey"):
+        check_enforced(IMAGE, "0.2.3")
+    check_enforced(IMAGE, "0.2.6")
+
+
+def test_a_policy_that_takes_anything_needs_no_enforcing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept = [{"type": "insecureAcceptAnything"}]
+    write_policy(
+        tmp_path, {"default": accept, "transports": {"docker-daemon": {"": accept}}}, monkeypatch
+    )
+    check_enforced(IMAGE, "0.2.3")
+
+
+def write_policy(tmp_path: Path, policy: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "containers" / "policy.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(policy))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+
 def test_enforcing_needs_a_policy_that_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = tmp_path / "containers" / "policy.json"
-    policy.parent.mkdir()
-    policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    write_policy(tmp_path, {"default": [{"type": "insecureAcceptAnything"}]}, monkeypatch)
     with (
         pytest.raises(UserError, match="accepts anything by default"),
         open_image(ImageReference("registry", "registry.test/os", CONTAINER_POLICY)),

@@ -116,7 +116,10 @@ def test_refs_and_metadata_are_upstreams(repo: Repo, tmp_path: Path) -> None:
 
 
 def test_the_same_image_gives_the_same_commit(repo: Repo, tmp_path: Path) -> None:
-    layers = [[Dir("usr"), File("usr/a", data=b"1")], [File("usr/b", data=b"2")]]
+    layers: list[list[Entry]] = [
+        [Dir("usr"), File("usr/a", data=b"1")],
+        [File("usr/b", data=b"2")],
+    ]
     image = write_image(tmp_path / "layout", layers)
     first = pulled(repo, image)
     repo.set_ref(image_ref(reference(image)), None)
@@ -322,7 +325,7 @@ def test_unchanged_layers_are_not_fetched_again(repo: Repo, tmp_path: Path) -> N
 
 
 def test_a_layer_compressed_again_is_not_fetched_again(repo: Repo, tmp_path: Path) -> None:
-    layers = [[Dir("usr"), File("usr/a", data=b"1")]]
+    layers: list[list[Entry]] = [[Dir("usr"), File("usr/a", data=b"1")]]
     pulled(repo, write_image(tmp_path / "one", layers, compression="gzip"))
     again = write_image(tmp_path / "two", [*layers, [File("usr/b")]], compression="none")
     progress = Counted()

@@ -5,7 +5,7 @@ reply. The proxy closes the writing end only when it handles ``FinishPipe``, so 
 *before* the pipe is read to its end; its answer says whether size and digest were right. The proxy handles
 one request after the other: while a blob streams it answers nothing else.
 
-skopeo 1.9 (Debian 12) speaks protocol 0.2.3, skopeo 1.18 (Debian 13) 0.2.8; nothing newer than 0.2.3 is needed.
+skopeo 1.9 (Debian 12) speaks protocol 0.2.3, skopeo 1.18 (Debian 13) 0.2.6; nothing newer than 0.2.3 is needed.
 """
 
 import array
@@ -30,7 +30,7 @@ from bootc_build.onhost.oci.manifest import (
     parse_config,
     parse_manifest,
 )
-from bootc_build.onhost.oci.policy import policy_arguments
+from bootc_build.onhost.oci.policy import check_enforced, policy_arguments
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.process import running
 
@@ -242,7 +242,7 @@ def open_image(image: ImageReference) -> Iterator[OpenedImage]:
     ):
         theirs.close()
         link = _Link(ours, image, log)
-        link.call("Initialize")
+        check_enforced(image, str(link.call("Initialize").value))
         yield OpenedImage(link, image)
         # No answer comes to this one: the process ends.
         with suppress(UserError):

@@ -13,6 +13,9 @@ _SYSTEM_POLICIES: Final = (
     Path("/usr/share/containers/policy.json"),
 )
 
+_ACCEPT: Final = "insecureAcceptAnything"
+_ENFORCING_PROTOCOL: Final = (0, 2, 6)
+
 
 def find_policy() -> Path | None:
     """The policy.json that skopeo reads for this user, if there is one."""
@@ -32,7 +35,7 @@ def accepts_anything(policy: Path) -> bool:
     try:
         document = json.loads(policy.read_text())
         rules = document["default"]
-        return any(rule["type"] == "insecureAcceptAnything" for rule in rules)
+        return any(rule["type"] == _ACCEPT for rule in rules)
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise UserError(f"The signature policy {policy} cannot be read: {exc}") from exc
 
@@ -48,6 +51,50 @@ def asks_nothing_of_layouts() -> bool:
         return True
     return accepts_anything(policy) and "oci" not in json.loads(policy.read_text()).get(
         "transports", {}
+    )
+
+
+def asks_nothing(policy: Path | None) -> bool:
+    """Whether a policy takes every image from everywhere; no policy does.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if policy is None:
+        return True
+    if not accepts_anything(policy):
+        return False
+    try:
+        scopes = [
+            rules
+            for transport in json.loads(policy.read_text()).get("transports", {}).values()
+            for rules in transport.values()
+        ]
+        return all(rule["type"] == _ACCEPT for rules in scopes for rule in rules)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise UserError(f"The signature policy {policy} cannot be read: {exc}") from exc
+
+
+def check_enforced(image: ImageReference, protocol: str) -> None:
+    """Refuse to fetch through a proxy that would not look at the policy.
+
+    skopeo's image proxy obeys policy.json since 1.13, which speaks protocol 0.2.6; the one of Debian 12 fetches
+    whatever it is asked for.
+
+    Args:
+        image: what is to be fetched.
+        protocol: version of the proxy's protocol.
+
+    Raises:
+        UserError: there are rules, and nobody would keep them.
+    """
+    policy = find_policy()
+    version = tuple(int(part) for part in protocol.split(".") if part.isdigit())
+    if version >= _ENFORCING_PROTOCOL or asks_nothing(policy):
+        return
+    raise UserError(
+        f"'{image.display}' is subject to {policy}, which this skopeo does not obey when it streams an image.",
+        "Install skopeo 1.13 or later.",
     )
 
 

@@ -257,7 +257,8 @@ def _pair(block: bytes, at: int) -> tuple[int, int]:
 def _parse_header(header: bytes) -> TarEntry:
     # The checksum counts its own eight bytes as blanks.
     checksum = sum(header) - sum(header[148:156]) + 256
-    if header[148:156].strip(b" \0") not in (b"%o" % checksum, b"%06o" % checksum):
+    stored = header[148:156].strip(b" \0")
+    if not stored.isdigit() or stored.lstrip(b"0") != b"%o" % checksum:
         raise MalformedTarError(
             "It is not a tar stream, or it is damaged: a header's checksum is wrong."
         )
