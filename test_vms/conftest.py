@@ -1,6 +1,9 @@
 """The operating system that these tests boot, in two versions, built once."""
 
+import hashlib
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from bootc_build.image.derived import BuildRequest, build_image
 from bootc_build.testing.factory import MachineFactory
 from bootc_build.tools.apt_sources import find_archive, read_targets
 from bootc_build.tools.buildah import image_exists
+from bootc_build.tools.cache import cache_folder
 from bootc_build.tools.progress import Silent
 from bootc_build.vm.machine import Machine
 
@@ -21,10 +25,18 @@ _BASE = "localhost/bootc-build-test/base:trixie"
 
 @pytest.fixture(scope="session")
 def base_image() -> str:
-    """The base image; the one that is there, or a new one."""
-    if not image_exists(_BASE):
-        archive = Archive(*find_archive(read_targets(), tuple(SUITES)))
-        build_base(plan_base("trixie", "minimal", archive, tag=_BASE), Silent())
+    """The base image, built again when what goes into it has changed; or $BOOTC_BUILD_TEST_BASE as it is."""
+    if chosen := os.environ.get("BOOTC_BUILD_TEST_BASE"):
+        return chosen
+    built_from = cache_folder() / "test-base.sha256"
+    digest = _source_digest()
+    with suppress(FileNotFoundError):
+        if built_from.read_text() == digest and image_exists(_BASE):
+            return _BASE
+    archive = Archive(*find_archive(read_targets(), tuple(SUITES)))
+    build_base(plan_base("trixie", "minimal", archive, tag=_BASE), Silent())
+    built_from.parent.mkdir(parents=True, exist_ok=True)
+    built_from.write_text(digest)
     return _BASE
 
 
@@ -44,6 +56,17 @@ def machine(bootc_vm_module: MachineFactory, versions: Versions) -> Machine:
 def boot(bootc_vm: MachineFactory) -> Callable[[str, str], Machine]:
     """Boots a machine of an image with a firmware."""
     return lambda image, firmware: bootc_vm(image, origin=FOLLOWS, firmware=firmware)
+
+
+def _source_digest() -> str:
+    digest = hashlib.sha256()
+    package = _PROJECT / "bootc_build"
+    for folder in ("onhost", "data/image_root", "image"):
+        for path in sorted((package / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(f"{path.relative_to(package)}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _build(base: str, version: str) -> str:
