@@ -16,6 +16,7 @@ from typing import Final
 import gi
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.ostree.mounts import enter_private_mounts
 from bootc_build.onhost.ostree.repo import Repo
 
 gi.require_version("OSTree", "1.0")
@@ -349,8 +350,11 @@ def open_system(*, writing: bool) -> Sysroot:
     use_own_boot_menu()
     native = OSTree.Sysroot.new_default()
     with _ostree_errors("The system's deployments cannot be read"):
-        if writing:
-            native.initialize_with_mount_namespace(None)
+        if writing and is_booted_host():
+            # Not by initialize_with_mount_namespace(): it opens the repository before it leaves the old
+            # namespace, where /sysroot stays read-only.
+            enter_private_mounts()
+            native.set_mount_namespace_in_use()
         native.load(None)
     return Sysroot(native)
 
