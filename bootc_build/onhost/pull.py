@@ -230,16 +230,19 @@ def _ensure(
 ) -> str:
     """The commit of a layer, fetched if the repository has it not."""
     layer = wanted.layer
-    if wanted.commit is not None:
-        if repo.resolve_ref(layer_ref(layer.digest)) is None:
-            repo.set_ref(layer_ref(layer.digest), wanted.commit)
+    ref = layer_ref(layer.digest)
+    # Asked again here: an image may have the same layer twice.
+    known = repo.resolve_ref(ref)
+    commit = known or wanted.commit
+    if commit is not None:
+        if known is None:
+            repo.set_ref(ref, commit)
         progress.detail(f"{layer.name} is here already")
-        return wanted.commit
+        return commit
     progress.step(f"Fetching layer {layer.number} of {layer.total}")
+    size = wanted.descriptor.size
     with (
-        opened.blob(wanted.descriptor, layer.diff_id) as pipe,
-        LayerStream(pipe.read, layer.name) as stream,
+        opened.blob(wanted.descriptor, layer.diff_id) as blob,
+        LayerStream(blob.read, layer.name, lambda done: progress.bytes_done(done, size)) as stream,
     ):
-        commit = import_layer(repo, stream, layer)
-    progress.bytes_done(stream.blob_bytes, wanted.descriptor.size)
-    return commit
+        return import_layer(repo, stream, layer)

@@ -1,11 +1,13 @@
 """Importing generated images through the real skopeo into a real repository."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from oci_images import Dir, Entry, File, Link, Special, Symlink, WrittenImage, write_image
@@ -14,6 +16,7 @@ from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.oci.refnames import image_ref, layer_ref
 from bootc_build.onhost.ostree.repo import Repo
+from bootc_build.onhost.ostree.staging import Staging
 from bootc_build.onhost.progress import Silent
 from bootc_build.onhost.pull import PulledImage, load_image_metadata, probe, pull
 
@@ -367,6 +370,7 @@ from pathlib import Path
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.ostree import importer
 from bootc_build.onhost.ostree.repo import open_repo
+from bootc_build.onhost.ostree.staging import Staging
 from bootc_build.onhost.progress import Silent
 from bootc_build.onhost.pull import pull
 
@@ -443,6 +447,43 @@ def test_an_image_in_containers_storage(repo: Repo, tmp_path: Path) -> None:
     image = ImageReference("containers-storage", f"[vfs@{root}+{run}]{name}")
     result = pull(repo, image, progress=Silent())
     assert content(repo, result.merge_commit, "/usr/a") == b"1" * 9000
+
+
+def test_the_same_and_empty_layers_are_fetched_once(repo: Repo, tmp_path: Path) -> None:
+    layers: list[list[Entry]] = [[File("usr/a", data=b"1")], [], [], [File("usr/a", data=b"1")]]
+    progress = Counted()
+    result = pulled(repo, write_image(tmp_path / "layout", layers), progress)
+    assert set(listing(repo, result.merge_commit)) == {"/", "/usr", "/usr/a"}
+    assert progress.fetched == 2
+
+
+def test_progress_counts_up_to_the_layers_size(repo: Repo, tmp_path: Path) -> None:
+    class Watched(Silent):
+        seen: ClassVar[list[tuple[int, int | None]]] = []
+
+        def bytes_done(self, done: int, total: int | None) -> None:
+            self.seen.append((done, total))
+
+    image = write_image(tmp_path / "layout", [[File("usr/a", data=os.urandom(2_000_000))]])
+    size = image.blob(image.layer_digests[0]).stat().st_size
+    pulled(repo, image, Watched())
+    assert len(Watched.seen) > 4
+    assert Watched.seen == sorted(Watched.seen)
+    assert Watched.seen[-1] == (size, size)
+
+
+def test_a_disk_that_fills_up_is_told_from_a_bug(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    image = write_image(tmp_path / "layout", [[File("usr/a", data=b"1")]])
+    monkeypatch.setattr(Staging, "write_file", full)
+    with pytest.raises(UserError, match="No space left") as caught:
+        pulled(repo, image)
+    assert "Make room" in caught.value.remedy
+    assert not repo.refs("ostree/container")
 
 
 def test_the_target_names_the_ref(repo: Repo, tmp_path: Path) -> None:

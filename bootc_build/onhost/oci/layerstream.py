@@ -42,10 +42,17 @@ class LayerStream:
     Args:
         read: gives at most so many bytes of the blob, empty at the end.
         what: names the layer in errors.
+        on_bytes: hears, in the consumer's thread, how many bytes of the blob have arrived.
     """
 
-    def __init__(self, read: Callable[[int], bytes], what: str) -> None:
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        what: str,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
         self.blob_bytes = 0
+        self._on_bytes = on_bytes
         self._read = read
         self._what = what
         self._blob = hashlib.sha256()
@@ -89,6 +96,8 @@ class LayerStream:
             self._done = True
             raise item
         self._done = not item
+        if self._on_bytes is not None:
+            self._on_bytes(self.blob_bytes)
         return item
 
     def verify(self, digest: str, diff_id: str) -> None:

@@ -24,6 +24,7 @@ from bootc_build.onhost.ostree.importer import (
     META_HARDLINKS,
     META_IMPLIED,
     META_IMPORTER,
+    META_WHITEOUTS,
     Layer,
 )
 from bootc_build.onhost.ostree.merge import LayerContent, merge_layers
@@ -35,7 +36,7 @@ from bootc_build.onhost.ostree.metadata import (
     load_image_metadata,
 )
 from bootc_build.onhost.ostree.objects import ObjectStore
-from bootc_build.onhost.ostree.repo import PruneResult, Repo
+from bootc_build.onhost.ostree.repo import PruneResult, Repo, explained
 
 gi.require_version("GLib", "2.0")
 from gi.repository import GLib  # noqa: E402 - the version has to be chosen first
@@ -95,7 +96,7 @@ def write_merge_commit(
         META_IMPORTER: GLib.Variant("s", __version__),
     }
     when = timestamp(image.manifest, image.config)
-    with repo.transaction():
+    with explained(repo), repo.transaction():
         contents = [_content(repo, store, layer, commit) for layer, commit in layers]
         tree, meta = merge_layers(store, contents)
         commit = store.write_commit(tree, meta, metadata, fallback_time if when is None else when)
@@ -114,6 +115,7 @@ def _content(repo: Repo, store: ObjectStore, layer: Layer, commit: str) -> Layer
         meta=meta,
         implied=frozenset(implied) if isinstance(implied, list) else frozenset(),
         hardlinks=hardlinks if isinstance(hardlinks, dict) else {},
+        whiteouts=metadata.get(META_WHITEOUTS) is not False,
     )
 
 

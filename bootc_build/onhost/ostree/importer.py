@@ -7,14 +7,14 @@ upstream has it. What a tree cannot say goes into the commit's metadata:
     bootc.layer.implied    directories that the layer goes through but has no entry for: it says nothing
                            of their mode and owner, so the merge must leave those alone
     bootc.layer.hardlinks  hard links to files of lower layers: path -> target
+    bootc.layer.whiteouts  whether the layer removes anything; what removes nothing need not be searched for it
 
 Everything is written in one libostree transaction, which ends only when the digests of blob and tar are right:
 until then no object is in its place and nothing refers to it. A process that is killed leaves a staging folder
 that libostree removes later.
 
-/var stays in the commit where it is, as upstream does it since libostree 2024.3: that copies it into an empty
-stateroot's var at the first deployment and ignores it at every later one. Older ones never copy it;
-`install` does that itself.
+/var stays in the commit where it is, as upstream keeps it: libostree copies it into a stateroot's empty var at the
+first deployment (since 2024.3) and ignores it at every later one. An older libostree never looks at it.
 """
 
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ import gi
 from bootc_build import __version__
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.oci import layerpath, tarstream
-from bootc_build.onhost.oci.layerstream import LayerStream
+from bootc_build.onhost.oci.layerstream import DamagedLayerError, LayerStream
 from bootc_build.onhost.oci.refnames import layer_ref
-from bootc_build.onhost.oci.tarstream import TarEntry, TarReader
+from bootc_build.onhost.oci.tarstream import MalformedTarError, TarEntry, TarReader
 from bootc_build.onhost.ostree.objects import ObjectStore
-from bootc_build.onhost.ostree.repo import Repo
+from bootc_build.onhost.ostree.repo import Repo, explained
 from bootc_build.onhost.ostree.tree import Directory
 
 gi.require_version("GLib", "2.0")
@@ -38,6 +38,7 @@ from gi.repository import GLib  # noqa: E402 - the version has to be chosen firs
 META_DIFF_ID: Final = "bootc.layer.diff-id"
 META_IMPLIED: Final = "bootc.layer.implied"
 META_HARDLINKS: Final = "bootc.layer.hardlinks"
+META_WHITEOUTS: Final = "bootc.layer.whiteouts"
 META_IMPORTER: Final = "ostree.importer.version"
 
 # Up to here a file is handed over whole; above it goes through in pieces, so memory does not grow with it.
@@ -89,6 +90,7 @@ class LayerTree:
         self._root = _Node()
         self._nodes = {"": self._root}
         self._hardlinks: dict[str, str] = {}
+        self._has_whiteouts = False
 
     def add(self, reader: TarReader, entry: TarEntry) -> None:
         """Add one entry, reading its content.
@@ -106,6 +108,8 @@ class LayerTree:
         directory, _slash, name = path.rpartition("/")
         if not name:
             raise self._bad(path or "/", "the root of the tree must be a directory")
+        if name.startswith(layerpath.WHITEOUT_PREFIX):
+            self._has_whiteouts = True
         if kind in tarstream.REGULAR:
             content = self._write_file(reader, entry)
         elif kind == tarstream.SYMLINK:
@@ -126,6 +130,7 @@ class LayerTree:
             META_DIFF_ID: GLib.Variant("s", self._layer.diff_id),
             META_IMPLIED: GLib.Variant("as", sorted(implied)),
             META_HARDLINKS: GLib.Variant("a{ss}", dict(sorted(self._hardlinks.items()))),
+            META_WHITEOUTS: GLib.Variant("b", self._has_whiteouts),
             META_IMPORTER: GLib.Variant("s", __version__),
         }
         return self._store.write_commit(tree, meta, metadata, timestamp=0)
@@ -255,14 +260,18 @@ def import_layer(repo: Repo, stream: LayerStream, layer: Layer) -> str:
 
     Raises:
         LayerContentError: it has something that a bootable system cannot have.
-        DamagedLayerError, MalformedTarError: it is not what it should be.
+        DamagedLayerError: it is not what it should be.
+        UserError: the repository cannot be written, the disk is full.
     """
-    with repo.transaction():
+    with explained(repo), repo.transaction():
         store = ObjectStore(repo, direct=True)
         tree = LayerTree(store, layer)
         reader = TarReader(stream.next_chunk)
-        for entry in reader.entries():
-            tree.add(reader, entry)
+        try:
+            for entry in reader.entries():
+                tree.add(reader, entry)
+        except MalformedTarError as exc:
+            raise DamagedLayerError(f"{layer.name} is not a proper tar: {exc.fact}") from exc
         stream.verify(layer.digest, layer.diff_id)
         commit = tree.write()
         store.set_ref(layer_ref(layer.digest), commit)

@@ -43,6 +43,7 @@ class LayerContent:
         meta: checksum of the root's owner and mode.
         implied: directories (the root is the empty path) of whose owner and mode the layer says nothing.
         hardlinks: path to target, where the target is in a lower layer.
+        whiteouts: whether the layer may remove anything.
     """
 
     name: str
@@ -50,6 +51,7 @@ class LayerContent:
     meta: str
     implied: frozenset[str] = frozenset()
     hardlinks: Mapping[str, str] = field(default_factory=dict)
+    whiteouts: bool = True
 
 
 class _Node:
@@ -140,7 +142,7 @@ def merge_layers(store: DirectoryStore, layers: Iterable[LayerContent]) -> tuple
         links = {
             path: _resolve(root, target, path, layer) for path, target in layer.hardlinks.items()
         }
-        _apply(store, root, layer.tree, "", layer.implied)
+        _apply(store, root, layer.tree, "", layer)
         for path, content in links.items():
             _put_link(root, path, content)
     if root is None:
@@ -149,9 +151,7 @@ def merge_layers(store: DirectoryStore, layers: Iterable[LayerContent]) -> tuple
     return root.write(), root.meta
 
 
-def _apply(
-    store: DirectoryStore, node: _Node, tree: str, path: str, implied: frozenset[str]
-) -> None:
+def _apply(store: DirectoryStore, node: _Node, tree: str, path: str, layer: LayerContent) -> None:
     upper = store.load_directory(tree)
     removed = [name for name in upper.files if name.startswith(WHITEOUT_PREFIX)]
     if OPAQUE in upper.files:
@@ -165,13 +165,13 @@ def _apply(
         below = f"{path}/{name}" if path else name
         child = node.child(name)
         if child is None:
-            if not _has_whiteouts(store, subtree):
+            if not (layer.whiteouts and _has_whiteouts(store, subtree)):
                 node.take(name, subtree, meta)
                 continue
             child = node.make(name, meta)
-        elif below not in implied:
+        elif below not in layer.implied:
             child.meta = meta
-        _apply(store, child, subtree, below, implied)
+        _apply(store, child, subtree, below, layer)
 
 
 def _has_whiteouts(store: DirectoryStore, tree: str) -> bool:

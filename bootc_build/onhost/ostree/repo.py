@@ -3,6 +3,7 @@
 ``Repo.native`` is the libostree object, for the modules of this package only; everybody else uses the methods.
 """
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from bootc_build.onhost.errors import UserError
 gi.require_version("OSTree", "1.0")
 from gi.repository import Gio, GLib, OSTree  # noqa: E402 - the version has to be chosen first
 
+_FULL: Final = "Make room, for example by removing files from /var, then try again."
+_DAMAGED: Final = "Check the repository with: ostree fsck"
 SYSTEM_REPO: Final = Path("/sysroot/ostree/repo")
 
 
@@ -145,6 +148,25 @@ class Repo:
                 f"{path} is not an ostree repository that can be opened: {exc.message}"
             ) from exc
         return cls(native)
+
+
+@contextmanager
+def explained(repo: Repo) -> Iterator[None]:
+    """Writing to a repository: what libostree or the system refuses becomes an error for the user.
+
+    Raises:
+        UserError: no space, read-only, damaged; names the repository.
+    """
+    try:
+        yield
+    except GLib.Error as exc:
+        remedy = _FULL if "No space left" in exc.message else _DAMAGED
+        raise UserError(f"{repo.path} cannot be written: {exc.message}.", remedy) from exc
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EPERM):
+            raise
+        remedy = _FULL if exc.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise UserError(f"{repo.path} cannot be written: {exc.strerror}.", remedy) from exc
 
 
 def open_repo(path: Path = SYSTEM_REPO) -> Repo:
