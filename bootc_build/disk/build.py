@@ -9,7 +9,7 @@ from bootc_build.disk.assemble import write_raw_disk
 from bootc_build.disk.bootable import check_image, check_root
 from bootc_build.disk.formats import DiskType
 from bootc_build.disk.plan import Contents, Identity, plan_disk
-from bootc_build.disk.populate import Installation, export_image, populate
+from bootc_build.disk.populate import Installation, install_image
 from bootc_build.disk.worktree import remove_tree, work_tree
 from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.oci.reference import TRANSPORTS, ImageReference
@@ -148,20 +148,9 @@ def _install(
     work: Path,
     progress: Progress,
 ) -> trees.Trees:
-    layout, target = work / "image", work / "root"
-    trees.make_folder(target)
     with working_container(image.id) as container:
         check_root(request.image, container.mount())
-        export_image(image, layout, progress)
-        progress.step("Running the image's own installer")
-        populate(
-            container,
-            layout,
-            target,
-            installation=installation,
-            progress=progress,
-        )
-    remove_tree(layout)
+        target = install_image(container, image, work, installation, progress)
     return trees.split(target)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootc_build.disk.plan import Identity, in_words
+from bootc_build.disk.trees import make_folder
+from bootc_build.disk.worktree import remove_tree
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.tools import containers_storage, skopeo
 from bootc_build.tools.buildah import Volume, WorkingContainer
@@ -72,34 +74,62 @@ def install_command(installation: Installation) -> list[str]:
     return [*command, _TARGET]
 
 
-def export_image(image: LocalImage, layout: Path, progress: Progress) -> None:
-    """Write an image of local storage to an OCI layout, uncompressed, under ``IMAGE_TAG``.
+def install_image(
+    container: WorkingContainer,
+    image: LocalImage,
+    work: Path,
+    installation: Installation,
+    progress: Progress,
+) -> Path:
+    """Install the image to a new folder.
+
+    The installer reads the layers while they are taken out of storage. Should storage not be in the form
+    that is known, skopeo writes them to files first.
+
+    Args:
+        container: a working container of the image.
+        image: the image.
+        work: folder to work in.
+        installation: what the system is told.
+        progress: gets the bytes that are read, and the installer's lines.
+
+    Returns:
+        The installed tree.
 
     Raises:
-        MissingProgramError, CommandError, OSError.
+        CommandError: the installer failed; has its last lines.
     """
-    progress.step(f"Exporting the image ({in_words(image.size_bytes)})")
-    written = 0
+    layout, target = work / "image", work / "root"
+    make_folder(target)
+    read = 0
 
     def count(more: int) -> None:
-        nonlocal written
-        written += more
-        progress.bytes_done(written, image.size_bytes)
+        nonlocal read
+        read += more
+        progress.bytes_done(read, image.size_bytes)
 
+    progress.step(f"Running the image's own installer ({in_words(image.size_bytes)})")
     try:
-        containers_storage.export_uncompressed(
-            containers_storage.find_image(image.id), layout, IMAGE_TAG, count
-        )
+        found = containers_storage.find_image(image.id)
+        with containers_storage.served_layout(found, layout, IMAGE_TAG, count):
+            populate(container, layout, target, installation, progress)
     except containers_storage.UnknownStorageError as reason:
-        progress.detail(f"Exporting with skopeo, since storage cannot be read directly: {reason}")
+        progress.step("Exporting the image with skopeo")
+        progress.detail(f"Storage could not be read directly: {reason}")
+        for folder in (layout, target):
+            remove_tree(folder)
+        make_folder(target)
         skopeo.export_uncompressed(image.id, layout, IMAGE_TAG)
+        progress.step("Running the image's own installer")
+        populate(container, layout, target, installation, progress)
+    remove_tree(layout)
+    return target
 
 
 def populate(
     container: WorkingContainer,
     layout: Path,
     target: Path,
-    *,
     installation: Installation,
     progress: Progress,
 ) -> None:

@@ -2,26 +2,30 @@
 
 containers-storage keeps a layer unpacked, and beside it a "tar-split" log of what a tar stream has besides
 the files' contents. Both together give back the stream, byte for byte. skopeo does the same five times
-slower, and remains the way for whatever is not found here in the known form. What this module writes is
-checked against the digests that the image's configuration names, so it is right or refused.
+slower, and remains the way for whatever is not found here in the known form. The layers are named by the
+digests of the image's configuration, so whoever reads the streams finds out when one is not right.
 
 Formats: containers/storage ``layers.go`` and ``drivers/overlay`` (folders), vbatts/tar-split (the log).
 """
 
 import base64
+import fcntl
 import gzip
 import hashlib
+import io
 import json
 import os
-import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from bootc_build.onhost.process import run
+from bootc_build.onhost.process import CommandError, run
 
 _CHUNK = 1 << 20
+_LOOK_AGAIN_SECONDS = 0.02
 _FILE, _SEGMENT = 1, 2
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -85,34 +89,95 @@ def find_image(image_id: str) -> StoredImage:
         raise UnknownStorageError(f"{type(error).__name__}: {error}") from error
     if [layer.diff_id for layer in layers] != diff_ids:
         raise UnknownStorageError("the layers are not those of the configuration")
+    if len(set(diff_ids)) != len(diff_ids):
+        raise UnknownStorageError("a layer is in the image twice")
     return StoredImage(root, config, dict(manifest.get("annotations") or {}), layers)
 
 
-def export_uncompressed(
+@contextmanager
+def served_layout(
     image: StoredImage, layout: Path, tag: str, on_bytes: Callable[[int], None]
-) -> None:
-    """Write an image to an OCI layout, its layers as plain tar. A failure leaves no layout.
+) -> Iterator[None]:
+    """An OCI layout whose layers are FIFOs: each is made while it is read, and stored nowhere.
+
+    Every layer can be read once. Nobody needs to: what is not read is not made. Whoever reads checks the
+    digests. The layout's folder stays, with what is dead in it.
 
     Args:
         image: what :func:`find_image` found.
         layout: folder, made by this.
         tag: the image's name in the layout.
-        on_bytes: is told how many bytes were written since the last call.
+        on_bytes: is told, from other threads, how many bytes were handed over since its last call.
 
     Raises:
-        UnknownStorageError: what was read is not what the image's digests say.
-        OSError: it cannot be written.
+        UnknownStorageError: a command in the block failed after storage could not be read as expected.
+        OSError: the layout cannot be written.
     """
     blobs = layout / "blobs/sha256"
     blobs.mkdir(parents=True)
+    _write_index(image, layout, blobs, tag)
+    servers = [_LayerServer(image.root, layer, blobs, on_bytes) for layer in image.layers]
     try:
-        # The same layer may be there twice (an empty one, say).
-        for layer in dict.fromkeys(image.layers):
-            _write_layer(image.root, layer, blobs, on_bytes)
-    except UnknownStorageError:
-        shutil.rmtree(layout)
+        for server in servers:
+            server.start()
+        yield
+    except CommandError as error:
+        for server in servers:
+            server.stop()
+            if server.failure is not None:
+                raise UnknownStorageError(str(server.failure)) from error
         raise
-    manifest = {
+    finally:
+        for server in servers:
+            server.stop()
+
+
+class _LayerServer(threading.Thread):
+    """Writes one layer's tar stream to whoever opens its FIFO."""
+
+    def __init__(
+        self, root: Path, layer: StoredLayer, blobs: Path, on_bytes: Callable[[int], None]
+    ) -> None:
+        super().__init__(name=f"layer {layer.id[:12]}", daemon=True)
+        self.failure: UnknownStorageError | None = None
+        self._root = root
+        self._layer = layer
+        self._on_bytes = on_bytes
+        self._stopped = threading.Event()
+        self._fifo = blobs / layer.diff_id.removeprefix("sha256:")
+        os.mkfifo(self._fifo, 0o600)
+
+    def run(self) -> None:
+        """Wait for the reader, write, end."""
+        try:
+            with self._fifo.open("wb", buffering=0) as pipe:
+                with suppress(OSError):  # refused when the user's share of pipe memory is spent
+                    fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _CHUNK)
+                with io.BufferedWriter(pipe, _CHUNK) as buffered:
+                    self._write(buffered)
+        except BrokenPipeError:
+            pass  # the reader has had enough
+        except UnknownStorageError as error:
+            self.failure = error
+
+    def _write(self, pipe: IO[bytes]) -> None:
+        for chunk in tar_stream(self._root, self._layer.id):
+            if self._stopped.is_set():
+                return
+            pipe.write(chunk)
+            self._on_bytes(len(chunk))
+
+    def stop(self) -> None:
+        """End it, whether it waits for a reader, writes, or has ended."""
+        self._stopped.set()
+        while self.is_alive():
+            # A reader that comes and goes ends the wait for one, and breaks the pipe of a writer.
+            os.close(os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK))
+            self.join(_LOOK_AGAIN_SECONDS)
+
+
+def _write_index(image: StoredImage, layout: Path, blobs: Path, tag: str) -> None:
+    manifest: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": _MANIFEST_TYPE,
         "config": _blob(blobs, _CONFIG_TYPE, image.config),
@@ -122,7 +187,7 @@ def export_uncompressed(
         ],
     }
     if image.annotations:
-        manifest["annotations"] = image.annotations
+        manifest["annotations"] = dict(image.annotations)
     entry = _blob(blobs, _MANIFEST_TYPE, json.dumps(manifest, sort_keys=True).encode())
     entry["annotations"] = {"org.opencontainers.image.ref.name": tag}
     (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
@@ -156,19 +221,6 @@ def _big_data(root: Path, image_id: str, name: str) -> bytes:
     plain = all(letter.isascii() and (letter.isalnum() or letter in "._-") for letter in name)
     file = name if plain else "=" + base64.b64encode(name.encode()).decode()
     return (root / "overlay-images" / image_id / file).read_bytes()
-
-
-def _write_layer(
-    root: Path, layer: StoredLayer, blobs: Path, on_bytes: Callable[[int], None]
-) -> None:
-    digest = hashlib.sha256()
-    with (blobs / layer.diff_id.removeprefix("sha256:")).open("wb", buffering=_CHUNK) as blob:
-        for chunk in tar_stream(root, layer.id):
-            digest.update(chunk)
-            blob.write(chunk)
-            on_bytes(len(chunk))
-    if f"sha256:{digest.hexdigest()}" != layer.diff_id:
-        raise UnknownStorageError(f"layer {layer.id} has changed in storage")
 
 
 def tar_stream(root: Path, layer_id: str) -> Iterator[bytes]:

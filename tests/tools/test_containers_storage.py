@@ -1,7 +1,7 @@
 import json
 import os
 import secrets
-import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bootc_build.onhost.process import run
-from bootc_build.tools import containers_storage, skopeo
+from bootc_build.tools import skopeo
 from bootc_build.tools.buildah import image_id, remove_image, working_container
-from bootc_build.tools.containers_storage import UnknownStorageError, find_image
+from bootc_build.tools.containers_storage import UnknownStorageError, find_image, served_layout
 
 
 @pytest.fixture(scope="module")
@@ -37,52 +37,64 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def blobs(layout: Path) -> dict[str, bytes]:
     """Blobs by digest, without the manifest (whose JSON may be written in more than one way)."""
+    digest = manifest_digest(layout)
+    return {
+        path.name: path.read_bytes()
+        for path in (layout / "blobs/sha256").iterdir()
+        if path.name != digest
+    }
+
+
+def manifest_digest(layout: Path) -> str:
     index = json.loads((layout / "index.json").read_text())
-    manifest = index["manifests"][0]["digest"].removeprefix("sha256:")
-    found = {path.name: path.read_bytes() for path in (layout / "blobs/sha256").iterdir()}
-    found.pop(manifest)
+    return str(index["manifests"][0]["digest"]).removeprefix("sha256:")
+
+
+def manifest(layout: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads(
+        (layout / "blobs/sha256" / manifest_digest(layout)).read_text()
+    )
     return found
 
 
 def test_layout_has_the_same_layers_and_configuration_as_skopeos(
     image: str, tmp_path: Path
 ) -> None:
-    seen = 0
-
-    def count(more: int) -> None:
-        nonlocal seen
-        seen += more
-
+    seen: list[int] = []
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     found = find_image(image)
-    containers_storage.export_uncompressed(found, ours, "image", count)
     skopeo.export_uncompressed(image, theirs, "image")
-    assert blobs(ours) == blobs(theirs)
-    assert len(blobs(ours)) == 3
-    assert seen == found.size
-    manifests = [
-        json.loads(run(["skopeo", "inspect", "--raw", f"oci:{layout}:image"]).stdout)
-        for layout in (ours, theirs)
-    ]
-    assert manifests[0]["layers"] == manifests[1]["layers"]
-    assert manifests[0]["config"] == manifests[1]["config"]
+    with served_layout(found, ours, "image", seen.append):
+        assert blobs(ours) == blobs(theirs)
+    assert sum(seen) == found.size
+    assert len(found.layers) == 2
+    for key in ("layers", "config"):
+        assert manifest(ours)[key] == manifest(theirs)[key]
 
 
-def test_a_changed_layer_is_refused_and_leaves_no_layout(image: str, tmp_path: Path) -> None:
+def test_layers_that_nobody_reads_or_reads_to_the_end_hold_nothing_up(
+    image: str, tmp_path: Path
+) -> None:
+    before = threading.active_count()
     found = find_image(image)
-    root = tmp_path / "storage"
-    for layer in found.layers:
-        for part in (f"overlay/{layer.id}/diff", f"overlay-layers/{layer.id}.tar-split.gz"):
-            (root / part).parent.mkdir(parents=True, exist_ok=True)
-            copy = shutil.copytree if (found.root / part).is_dir() else shutil.copy
-            copy(found.root / part, root / part)
-    hole = next(root.glob("overlay/*/diff/new/hole"))
-    hole.write_bytes(b"x" * hole.stat().st_size)
-    with pytest.raises(UnknownStorageError, match="has changed"):
-        containers_storage.export_uncompressed(
-            replace(found, root=root), tmp_path / "out", "image", lambda _more: None
-        )
-    assert not (tmp_path / "out").exists()
+    with served_layout(found, tmp_path / "out", "image", lambda _more: None):
+        name = found.layers[0].diff_id.removeprefix("sha256:")
+        with (tmp_path / "out/blobs/sha256" / name).open("rb", buffering=0) as fifo:
+            assert fifo.read(10)
+    assert threading.active_count() == before
+
+
+def test_a_layer_that_storage_lost_is_why_the_reader_failed(image: str, tmp_path: Path) -> None:
+    found = find_image(image)
+    gone = replace(found, root=tmp_path / "storage")
+
+    def read_and_fail() -> None:
+        with served_layout(gone, tmp_path / "out", "image", lambda _more: None):
+            assert set(blobs(tmp_path / "out").values()) == {b"", found.config}
+            run(["false"])
+
+    with pytest.raises(UnknownStorageError, match="FileNotFoundError"):
+        read_and_fail()
 
 
 def test_an_image_that_is_not_in_storage_is_not_found() -> None:
