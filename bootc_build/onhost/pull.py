@@ -214,8 +214,9 @@ def _plan(repo: Repo, remote: RemoteImage) -> list[_WantedLayer]:
 
 
 def _check_space(repo: Repo, image: ImageReference, wanted: Iterable[_WantedLayer]) -> None:
-    missing = sum(item.descriptor.size for item in wanted if item.commit is None)
-    needed = missing * _GROWTH + _RESERVE_BYTES if missing else 0
+    missing = [item.descriptor for item in wanted if item.commit is None]
+    sizes = [blob.size * (1 if blob.media_type.endswith("tar") else _GROWTH) for blob in missing]
+    needed = sum(sizes) + _RESERVE_BYTES if missing else 0
     free = repo.free_bytes()
     if needed > free:
         raise UserError(

@@ -1,0 +1,76 @@
+"""Pulling from a real registry on loopback."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from oci_images import Dir, Entry, File, WrittenImage, write_image
+
+from bootc_build.onhost.oci.fetch_errors import FetchError, ImageNotFoundError
+from bootc_build.onhost.oci.reference import ImageReference
+from bootc_build.onhost.oci.refnames import image_ref
+from bootc_build.onhost.ostree.repo import Repo
+from bootc_build.onhost.progress import Silent
+from bootc_build.onhost.pull import probe, pull
+from bootc_build.vm.registry import Registry
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Registry]:
+    with Registry() as running:
+        yield running
+
+
+@pytest.fixture
+def plain_http(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's skopeo may speak to the registry without TLS."""
+    path = tmp_path / "home/.config/containers/registries.conf"
+    path.parent.mkdir(parents=True)
+    path.write_text(f'[[registry]]\nlocation = "{registry.address}"\ninsecure = true\n')
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+
+
+def push(registry: Registry, image: WrittenImage, name: str) -> ImageReference:
+    where = f"{registry.address}/{name}"
+    copy = ["skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false", image.skopeo]
+    subprocess.run([*copy, f"docker://{where}"], check=True)
+    return ImageReference("registry", where)
+
+
+@pytest.mark.usefixtures("plain_http")
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_an_image_of_a_registry_arrives(
+    registry: Registry, repo: Repo, tmp_path: Path, compression: str
+) -> None:
+    layers: list[list[Entry]] = [[Dir("usr"), File("usr/a", data=b"1" * 5000)], [File("usr/b")]]
+    written = write_image(tmp_path / "layout", layers, compression=compression)
+    image = push(registry, written, f"{compression}/os:1")
+    result = pull(repo, image, progress=Silent())
+    assert result.manifest_digest == written.manifest_digest
+    assert repo.resolve_ref(image_ref(image)) == result.merge_commit
+    command = ["ostree", f"--repo={repo.path}", "cat", result.merge_commit, "/usr/a"]
+    assert subprocess.run(command, check=True, capture_output=True).stdout == b"1" * 5000
+
+
+@pytest.mark.usefixtures("plain_http")
+def test_a_moved_tag_is_seen(registry: Registry, tmp_path: Path) -> None:
+    first = write_image(tmp_path / "layout", [[File("usr/a")]], tag="1")
+    second = write_image(tmp_path / "layout", [[File("usr/b")]], tag="2")
+    image = push(registry, first, "moving/os:latest")
+    assert probe(image).manifest_digest == first.manifest_digest
+    push(registry, second, "moving/os:latest")
+    assert probe(image).manifest_digest == second.manifest_digest
+
+
+@pytest.mark.usefixtures("plain_http")
+def test_a_missing_tag_is_told_from_a_missing_registry(registry: Registry) -> None:
+    with pytest.raises(ImageNotFoundError, match="none/os:1"):
+        probe(ImageReference("registry", f"{registry.address}/none/os:1"))
+
+
+def test_a_registry_without_tls_needs_to_be_declared(registry: Registry) -> None:
+    with pytest.raises(FetchError, match="does not speak TLS") as caught:
+        probe(ImageReference("registry", f"{registry.address}/none/os:1"))
+    assert "registries.conf.d" in caught.value.remedy
