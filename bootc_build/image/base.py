@@ -8,7 +8,7 @@ from bootc_build.image import base_tree
 from bootc_build.image.base_plan import BasePlan
 from bootc_build.onhost.errors import UserError
 from bootc_build.tools import mmdebstrap
-from bootc_build.tools.apt_sources import archive_keyring
+from bootc_build.tools.apt_sources import archive_keyring, inherited_options
 from bootc_build.tools.buildah import WorkingContainer, working_container
 from bootc_build.tools.progress import Progress
 
@@ -59,6 +59,7 @@ def build_base(plan: BasePlan, progress: Progress, *, epoch: int | None = None) 
             seed=base_tree.seed_tree,
             cache=package_cache() / plan.suite,
             options=["force-unsafe-io"],  # a tree that a crash leaves behind is thrown away
+            apt_options=inherited_options(),
             epoch=epoch or 0,
             on_phase=progress.step,
             on_line=progress.detail,
@@ -83,6 +84,11 @@ def _finish(
     base_tree.link_top_level(root)
     keyring = _IMAGE_KEYRING if (root / _IMAGE_KEYRING[1:]).exists() else ""
     base_tree.write_sources(root, "\n".join(source.deb822(keyring) for source in plan.sources))
+    for convert, made in (("pwconv", "shadow"), ("grpconv", "gshadow")):
+        if not (
+            root / "etc" / made
+        ).exists():  # newer suites leave it to the first user who is added
+            container.run([convert])
     base_tree.scrub(root, epoch)
     extra = base_tree.cover_users(root)
     for user in extra.users:

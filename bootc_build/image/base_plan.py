@@ -40,6 +40,7 @@ _SYSTEM = (
     "dbus",
     "libpam-systemd",
     "login",
+    "passwd",
     "openssh-server",
     "ca-certificates",
     "debian-archive-keyring",

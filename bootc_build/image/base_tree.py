@@ -5,7 +5,6 @@ Works on a mounted tree from outside and never follows a link in it to somewhere
 
 import os
 import shutil
-import stat
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from importlib.resources import as_file, files
@@ -18,6 +17,7 @@ USERS_TABLE = "usr/lib/sysusers.d/00-bootc-base.conf"
 _EXTRA_USERS = "usr/lib/sysusers.d/01-bootc-packages.conf"
 _DPKG_CONFIGURATION = "etc/dpkg/dpkg.cfg.d/bootc"
 _SYSIMAGE = "usr/lib/sysimage"
+_SHADOW_GID = 42
 _SECONDS_PER_DAY = 86400
 
 # The package system's state: it describes /usr, so it must change with it and not stay in /var.
@@ -245,11 +245,10 @@ def _fix_shadow(shadow: Path, day: int) -> None:
         fields = line.split(":")
         fields[2] = str(day)
         lines.append(":".join(fields) + "\n")
-    mode = stat.S_IMODE(shadow.stat().st_mode)
-    owner = shadow.stat()
     shadow.write_text("".join(lines))
-    os.chown(shadow, owner.st_uid, owner.st_gid)
-    shadow.chmod(mode)
+    for path in (shadow, shadow.with_name("gshadow")):
+        os.chown(path, 0, _SHADOW_GID)
+        path.chmod(0o640)
 
 
 def cover_users(root: Path) -> UserTable:

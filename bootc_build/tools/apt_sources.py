@@ -13,6 +13,15 @@ from bootc_build.onhost.process import MissingProgramError, run
 
 _FORMAT = "$(RELEASE)|$(COMPONENT)|$(REPO_URI)"
 _ALIASES = ("stable", "testing", "unstable", "oldstable")
+_INHERITED = (
+    "Acquire::Check-Date ",
+    "Acquire::Check-Valid-Until ",
+    "Acquire::ForceIPv",
+    "Acquire::Max-ValidTime",
+    "Acquire::Min-ValidTime",
+    "Acquire::Retries",
+    "Acquire::http",
+)
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
@@ -68,6 +77,15 @@ def read_targets() -> list[AptTarget]:
     except MissingProgramError as error:
         raise NoArchiveError from error
     return parse_indextargets(done.stdout)
+
+
+def inherited_options() -> list[str]:
+    """Lines of apt's configuration on this machine that say how an archive is reached and trusted in time.
+
+    A proxy, for one, or that a snapshot's expired index is accepted.
+    """
+    done = run(["apt-config", "dump"], check=False)
+    return [line for line in done.stdout.splitlines() if line.startswith(_INHERITED)]
 
 
 def find_archive(targets: Iterable[AptTarget], suites: Sequence[str]) -> tuple[str, str | None]:

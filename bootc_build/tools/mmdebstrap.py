@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from bootc_build.onhost.errors import UserError
@@ -19,7 +20,6 @@ _PHASES = {
     "installing essential packages": "Configuring the essential packages",
     "installing remaining packages": "Installing the other packages",
 }
-_NO_MIRROR = ("Could not resolve", "Could not connect", "Connection failed", "Unable to connect")
 
 
 class MirrorError(UserError):
@@ -51,6 +51,7 @@ def build_tree(
     seed: Callable[[Path], None],
     cache: Path | None,
     options: Sequence[str] = (),
+    apt_options: Sequence[str] = (),
     epoch: int,
     on_phase: Callable[[str], None],
     on_line: Callable[[str], None],
@@ -66,6 +67,7 @@ def build_tree(
         seed: fills a directory whose content lies in ``target`` before any package does.
         cache: a directory of .deb files to use and to add to; none without it.
         options: lines for dpkg's configuration during the build.
+        apt_options: lines for apt's configuration during the build.
         epoch: SOURCE_DATE_EPOCH for the packages' scripts, in seconds.
         on_phase: takes a sentence when a phase begins.
         on_line: takes each line of output.
@@ -84,7 +86,8 @@ def build_tree(
         argv = ["mmdebstrap", "--mode=root", "--variant=apt", "--format=directory", "--verbose"]
         argv += [f"--keyring={keyring}", f"--include={','.join(packages)}"]
         argv += [f"--dpkgopt={option}" for option in options]
-        argv += ['--aptopt=Acquire::Languages "none"', "--skip=cleanup/apt/cache"]
+        argv += [f"--aptopt={option}" for option in ('Acquire::Languages "none"', *apt_options)]
+        argv += ["--skip=cleanup/apt/cache"]
         argv += ["--skip=essential/unlink", f"--setup-hook=sync-in {seeded} /"]
         argv += [suite, str(target), *sources]
         lines: list[str] = []
@@ -125,36 +128,61 @@ def _run(argv: Sequence[str], on_line: Callable[[str], None], env: Mapping[str, 
         return process.wait()
 
 
+@dataclass(frozen=True)
+class _Cause:
+    """What went wrong when one of the signs is in mmdebstrap's output."""
+
+    signs: tuple[str, ...]
+    fact: str
+    remedy: str
+    error: type[UserError] = MirrorError
+
+
+_CAUSES = (
+    _Cause(
+        ("No space left on device",),
+        "The disk is full: the packages could not be unpacked.",
+        "A base image needs about 1.5 GB while it is built. See: df -h",
+        UserError,
+    ),
+    _Cause(
+        ("NO_PUBKEY", "is not signed", "no longer signed", "Missing key"),
+        "The archive's signature for '{suite}' could not be verified with the keys of this machine.",
+        "A newer debian-archive-keyring may have the key: apt-get install debian-archive-keyring",
+    ),
+    _Cause(
+        ("is expired (invalid since",),
+        "The archive's index for '{suite}' has expired.",
+        "Use an up-to-date mirror (--mirror URL); for a snapshot, have this machine's apt accept it: "
+        'Acquire::Check-Valid-Until "false";',
+    ),
+    _Cause(
+        ("Could not resolve", "Could not connect", "Connection failed", "Unable to connect"),
+        "The archive of '{suite}' cannot be reached.",
+        "Check the network and this machine's apt sources, or name a mirror with --mirror.",
+    ),
+    _Cause(
+        ("does not have a Release file", "404  Not Found"),
+        "The archive has no suite '{suite}', or not all of it.",
+        "Name a mirror that has it: --mirror URL",
+    ),
+    _Cause(
+        ("Unable to locate package", "has no installation candidate"),
+        "A package is not in the archive of '{suite}'.",
+        "Check the --package arguments.",
+        UserError,
+    ),
+)
+
+
 def _explain(status: int, lines: Sequence[str], suite: str) -> UserError:
     """What a failed run means to the user."""
-    complaints = [line for line in lines if line.startswith(("E: ", "Err:", "W: Failed", "W: GPG"))]
-    said = "\n".join(dict.fromkeys(complaints[:8]))
     text = "\n".join(lines)
-    if "No space left on device" in text:
-        return UserError(
-            "The disk is full: the packages could not be unpacked.",
-            "A base image needs about 1.5 GB while it is built. See: df -h",
-        )
-    if "NO_PUBKEY" in text or "is not signed" in text or "no longer signed" in text:
-        return MirrorError(
-            f"The archive's signature for '{suite}' could not be verified with the keys of this machine:\n{said}",
-            "A newer debian-archive-keyring may have the key: apt-get install debian-archive-keyring",
-        )
-    if any(sign in text for sign in _NO_MIRROR):
-        return MirrorError(
-            f"The archive cannot be reached:\n{said}",
-            "Check the network and this machine's apt sources, or name a mirror with --mirror.",
-        )
-    if "does not have a Release file" in text or "404" in said:
-        return MirrorError(
-            f"The archive has no suite '{suite}', or not all of it:\n{said}",
-            "Name a mirror that has it: --mirror URL",
-        )
-    if "Unable to locate package" in text or "has no installation candidate" in text:
-        return UserError(
-            f"A package is not in the archive of '{suite}':\n{said}",
-            "Check the --package arguments.",
-        )
+    complaints = [line for line in lines if line.startswith(("E: ", "Err:", "W: Failed", "W: GPG"))]
+    said = "\n".join(dict.fromkeys(complaints[:6]))
+    for cause in _CAUSES:
+        if any(sign in text for sign in cause.signs):
+            return cause.error(f"{cause.fact.format(suite=suite)}\n{said}", cause.remedy)
     return CommandError(["mmdebstrap"], status, said or "\n".join(lines[-20:]))
 
 

@@ -8,6 +8,7 @@ from bootc_build.tools.apt_sources import (
     AptTarget,
     NoArchiveError,
     find_archive,
+    inherited_options,
     parse_indextargets,
     read_targets,
 )
@@ -85,6 +86,19 @@ def test_a_vendor_archive_that_calls_itself_stable_does_not_win() -> None:
         AptTarget("bookworm", "main", "http://mirror.test/debian"),
     ]
     assert find_archive(targets, SUITES)[0] == "http://mirror.test/debian"
+
+
+def test_a_proxy_and_the_patience_with_snapshots_are_inherited_and_nothing_else(apt: Path) -> None:
+    with (apt / "apt.conf").open("a") as file:
+        file.write(
+            'Acquire::http::Proxy "http://proxy.test:3128";\n'
+            'Acquire::Check-Valid-Until "false";\n'
+            'APT::Get::Assume-Yes "true";\n'
+        )
+    options = inherited_options()
+    assert 'Acquire::http::Proxy "http://proxy.test:3128";' in options
+    assert 'Acquire::Check-Valid-Until "false";' in options
+    assert not any("Assume-Yes" in option for option in options)
 
 
 def test_lines_of_another_form_are_skipped() -> None:
