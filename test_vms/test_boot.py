@@ -1,5 +1,8 @@
 """What every boot has to give, looked at on one machine with Secure Boot."""
 
+import random
+from pathlib import Path
+
 import pytest
 
 from bootc_build.vm.machine import Machine
@@ -43,3 +46,23 @@ def test_every_object_of_the_image_is_intact(machine: Machine) -> None:
 
 def test_the_service_of_the_example_has_run(machine: Machine) -> None:
     machine.wait_for_unit("hello.service")
+
+
+def test_files_of_any_bytes_go_in_and_out(machine: Machine, tmp_path: Path) -> None:
+    content = random.Random(1).randbytes(20_000)  # noqa: S311 - any bytes do
+    (tmp_path / "program").write_bytes(content)
+    (tmp_path / "program").chmod(0o755)
+    machine.copy_in(tmp_path / "program", "/var/tmp/program")
+    machine.copy_out("/var/tmp/program", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == content
+    machine.succeed("test -x /var/tmp/program")
+
+
+def test_a_storm_of_kernel_messages_changes_no_byte(machine: Machine) -> None:
+    machine.succeed("sysctl -q kernel.printk_devkmsg=on")
+    machine.succeed(
+        "setsid sh -c 'for i in $(seq 400); do echo \"<1>storm $i\"; done > /dev/kmsg' >/dev/null 2>&1 &"
+    )
+    expected = "".join(f"{number}\n" for number in range(1, 4001))
+    assert machine.succeed("seq 4000") == expected
+    machine.wait_for_console_text("storm 400")

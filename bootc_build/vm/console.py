@@ -242,11 +242,14 @@ class Console(_ByteSpawn):
         if not chunk or len(self._line) > _LONGEST_LINE:
             lines, self._line = [*lines, self._line], b""
         for line in lines:
-            if not _FRAME.fullmatch(line) and (chunk or line):
+            if not _FRAME.fullmatch(line):
                 self._note_line(plain_text(line))
         self._watch(plain_text(self._line))
 
     def _note_line(self, text: str) -> None:
+        # Frames come with empty lines around them; one between two lines of words is enough.
+        if not text and not (self.history and self.history[-1].text):
+            return
         self._watch(text)
         self.history.append(ConsoleLine(time.monotonic() - self._begun, text))
         self._write_log(text)
