@@ -126,7 +126,10 @@ def parse_target(text: str) -> ImageReference:
     Raises:
         UsageError: malformed.
     """
-    if text.partition(":")[0] in {*TRANSPORTS, "docker"} and "/" in text:
+    transport, _colon, rest = text.partition(":")
+    # A registry on a host of that name ("registry:5000/os") is no transport.
+    is_port = rest.partition("/")[0].isdecimal()
+    if transport in {*TRANSPORTS, "docker"} and "/" in rest and not is_port:
         return ImageReference.parse_transport_qualified(text)
     return ImageReference.parse_cli(text)
 
