@@ -1,10 +1,12 @@
-"""The guest's `bootc status` as typed records."""
+"""The guest's `bootc`, its answers as typed records."""
 
 import json
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
 from bootc_build.vm.errors import GuestCommandError
+from bootc_build.vm.guest import Guest
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,60 @@ def _deployment(entry: dict[str, Any] | None) -> Deployment | None:
         serial=ostree.get("deploySerial"),
         pinned=bool(entry.get("pinned")),
     )
+
+
+class BootcCommand:
+    """The guest's `bootc`, with typed answers."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+
+    def status(self) -> HostStatus:
+        """What `bootc status` says."""
+        return parse_status(self._guest.succeed("bootc status --format json"))
+
+    @property
+    def booted(self) -> Deployment:
+        """The deployment that runs.
+
+        Raises:
+            GuestCommandError: the guest was not booted from an image.
+        """
+        return _required(self.status().booted, "booted")
+
+    @property
+    def staged(self) -> Deployment:
+        """The deployment that the next boot will start.
+
+        Raises:
+            GuestCommandError: none is staged.
+        """
+        return _required(self.status().staged, "staged")
+
+    @property
+    def rollback_target(self) -> Deployment:
+        """The deployment that a rollback goes back to.
+
+        Raises:
+            GuestCommandError: there is none.
+        """
+        return _required(self.status().rollback, "rollback")
+
+    def upgrade(self, arguments: str = "", *, seconds: float = 600.0) -> str:
+        """Run `bootc upgrade` and return what it prints (scaled seconds)."""
+        return self._guest.succeed(f"bootc upgrade {arguments}".strip(), seconds=seconds)
+
+    def switch(self, target: str, arguments: str = "", *, seconds: float = 600.0) -> str:
+        """Run `bootc switch` and return what it prints (scaled seconds)."""
+        command = f"bootc switch {arguments} {shlex.quote(target)}"
+        return self._guest.succeed(command, seconds=seconds)
+
+    def rollback(self) -> str:
+        """Run `bootc rollback` and return what it prints."""
+        return self._guest.succeed("bootc rollback")
+
+
+def _required(deployment: Deployment | None, slot: str) -> Deployment:
+    if deployment is None:
+        raise GuestCommandError(f"'bootc status' shows no {slot} deployment")
+    return deployment

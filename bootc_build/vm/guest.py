@@ -1,0 +1,228 @@
+"""A guest with a root shell on its console: commands, waits, files, facts."""
+
+import re
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from bootc_build.vm.console import Console
+from bootc_build.vm.errors import GuestCommandError, MachineError, WaitTimeoutError
+from bootc_build.vm.shell import CommandOverrunError, CommandResult, GuestShell
+from bootc_build.vm.waiting import wait_until
+
+# Seconds on a quiet machine under TCG; all are multiplied by the machine's own scale.
+COMMAND_SECONDS = 120.0
+WAIT_SECONDS = 120.0
+_OUTPUT_TAIL = 4000
+
+
+class Guest(ABC):
+    """What is said to a running guest; `Machine` says how it comes to run.
+
+    All waits raise a MachineError (of some kind) when the guest dies, is in trouble or takes too long, with
+    the last console lines.
+    """
+
+    name: str
+    _shell: GuestShell | None = None
+
+    @property
+    @abstractmethod
+    def console(self) -> Console:
+        """The serial console, with all of pexpect's methods.
+
+        Raises:
+            MachineError: the machine is off.
+        """
+
+    @abstractmethod
+    def seconds(self, nominal: float) -> float:
+        """So many seconds of a quiet machine under TCG, in seconds of this one as busy as it is now."""
+
+    @abstractmethod
+    def _deaths_explained(self, what: str) -> AbstractContextManager[None]:
+        """Turns the end of the console into a MachineDiedError that says what was awaited."""
+
+    # Commands.
+
+    def execute(self, command: str, *, seconds: float = COMMAND_SECONDS) -> CommandResult:
+        """Run a shell command in the guest and return its status and output, whatever they are.
+
+        Args:
+            command: a script for bash, or sh in guests without it.
+            seconds: how long it may take (scaled).
+
+        Raises:
+            GuestCommandError: it took longer; what it had printed is in the message.
+        """
+        if self._shell is None:
+            raise MachineError(
+                f"The machine '{self.name}' has no shell.",
+                "Boot it first.",
+                self.console.tail(),
+            )
+        self.console.note(f"run: {command}")
+        limit = self.seconds(seconds)
+        with self._deaths_explained(f"'{command}'"):
+            try:
+                result = self._shell.run(command, seconds=limit)
+            except CommandOverrunError as overrun:
+                raise GuestCommandError(
+                    f"'{command}' did not end within {limit:.0f} seconds",
+                    _output_tail(overrun.partial),
+                ) from None
+        self.console.note(f"status {result.status}")
+        return result
+
+    def succeed(self, command: str, *, seconds: float = COMMAND_SECONDS) -> str:
+        """Run a command that has to succeed, and return its standard output.
+
+        Raises:
+            GuestCommandError: its status was not 0.
+        """
+        result = self.execute(command, seconds=seconds)
+        if result.status != 0:
+            raise GuestCommandError(
+                f"'{command}' failed with status {result.status}", _output_tail(result)
+            )
+        return result.text
+
+    def fail(self, command: str, *, seconds: float = COMMAND_SECONDS) -> str:
+        """Run a command that has to fail, and return its standard output and error together.
+
+        Raises:
+            GuestCommandError: its status was 0.
+        """
+        result = self.execute(command, seconds=seconds)
+        if result.status == 0:
+            raise GuestCommandError(f"'{command}' succeeded but should fail", _output_tail(result))
+        return result.text + result.error_text
+
+    # Waiting.
+
+    def wait_until_succeeds(self, command: str, *, seconds: float = WAIT_SECONDS) -> str:
+        """Run a command again and again until it succeeds, and return its standard output (scaled seconds).
+
+        Raises:
+            WaitTimeoutError: with what it last printed.
+        """
+        last: list[CommandResult] = []
+
+        def succeeds() -> bool:
+            last[:] = [self.execute(command, seconds=seconds)]
+            return last[0].status == 0
+
+        self._wait(succeeds, f"'{command}' to succeed", seconds, lambda: _output_tail(last[0]))
+        return last[0].text
+
+    def wait_for_unit(
+        self, unit: str, *, state: str = "active", seconds: float = WAIT_SECONDS
+    ) -> None:
+        """Wait until a systemd unit is in a state (scaled seconds); at once over when it has failed.
+
+        Raises:
+            WaitTimeoutError: with the unit's own log.
+        """
+        quoted = shlex.quote(unit)
+
+        def is_there() -> bool:
+            now = self.execute(f"systemctl is-active {quoted}").text.strip()
+            if now == "failed" and state != "failed":
+                raise WaitTimeoutError(f"The unit {unit} has failed:\n{log()}")
+            return now == state
+
+        def log() -> str:
+            return self.execute(f"systemctl status --no-pager -n 20 {quoted}").text
+
+        self._wait(is_there, f"unit {unit} to be {state}", seconds, log)
+
+    def wait_for_file(self, path: str, *, seconds: float = WAIT_SECONDS) -> None:
+        """Wait until something is at a path in the guest (scaled seconds)."""
+        command = f"test -e {shlex.quote(path)}"
+        self._wait(lambda: self.execute(command).status == 0, f"file {path}", seconds)
+
+    def wait_for_port(self, port: int, *, seconds: float = WAIT_SECONDS) -> None:
+        """Wait until something listens on a TCP port in the guest (scaled seconds)."""
+        command = f"ss -Htln 'sport = :{port}' | grep -q ."
+        self._wait(lambda: self.execute(command).status == 0, f"port {port}", seconds)
+
+    def wait_for_console_text(self, pattern: str, *, seconds: float = WAIT_SECONDS) -> str:
+        """The first console line of this run that matches a regular expression, waiting for it (scaled)."""
+        with self._deaths_explained(f"console text /{pattern}/"):
+            line = self.console.wait_for_line(re.compile(pattern), seconds=self.seconds(seconds))
+        if line is None:
+            raise WaitTimeoutError(
+                f"Waited {self.seconds(seconds):.0f} seconds for console text /{pattern}/.",
+                console_tail=self.console.tail(),
+            )
+        return line
+
+    # Files.
+
+    def read(self, path: str) -> str:
+        """A text file of the guest."""
+        return self.succeed(f"cat -- {shlex.quote(path)}")
+
+    def write(self, path: str, content: str | bytes) -> None:
+        """Make or replace a file of the guest, keeping owner and mode of one that is there."""
+        raw = content.encode() if isinstance(content, str) else content
+        if self._shell is None:
+            raise MachineError(f"The machine '{self.name}' has no shell.", "Boot it first.")
+        self.console.note(f"write {len(raw)} bytes to {path}")
+        with self._deaths_explained(f"the transfer to {path}"):
+            held = self._shell.upload(raw)
+        self.succeed(f"cat {held} > {shlex.quote(path)} && rm {held}")
+
+    def copy_in(self, source: Path, target: str) -> None:
+        """Copy a file of the host into the guest, its executable bit included."""
+        self.write(target, source.read_bytes())
+        mode = source.stat().st_mode & 0o777
+        self.succeed(f"chmod {mode:o} -- {shlex.quote(target)}")
+
+    def copy_out(self, source: str, target: Path) -> None:
+        """Copy a file of the guest to the host."""
+        result = self.execute(f"cat -- {shlex.quote(source)}")
+        if result.status != 0:
+            raise GuestCommandError(f"Cannot read '{source}' in the guest", result.error_text)
+        target.write_bytes(result.stdout)
+
+    # Facts about the guest.
+
+    def boot_id(self) -> str:
+        """The kernel's id of this boot."""
+        return self.succeed("cat /proc/sys/kernel/random/boot_id").strip()
+
+    def journal(self, *, arguments: str = "-b -n 3000", seconds: float = COMMAND_SECONDS) -> str:
+        """The guest's journal as text.
+
+        Args:
+            arguments: for journalctl; by default the last lines of this boot.
+            seconds: how long it may take (scaled).
+        """
+        return self.succeed(f"journalctl --no-pager {arguments}", seconds=seconds)
+
+    def failed_units(self) -> list[str]:
+        """The names of the systemd units that have failed."""
+        listed = self.succeed("systemctl list-units --failed --plain --no-legend --no-pager")
+        return [line.split()[0] for line in listed.splitlines() if line.strip()]
+
+    def _wait(
+        self,
+        condition: Callable[[], bool],
+        what: str,
+        seconds: float,
+        explain: Callable[[], str] = str,
+    ) -> None:
+        limit = self.seconds(seconds)
+        if not wait_until(condition, seconds=limit, first_interval=0.2):
+            details = explain().rstrip()
+            raise WaitTimeoutError(
+                f"Waited {limit:.0f} seconds for {what}." + (f"\n{details}" if details else ""),
+                console_tail=self.console.tail(),
+            )
+
+
+def _output_tail(result: CommandResult) -> str:
+    return (result.text + result.error_text)[-_OUTPUT_TAIL:]
