@@ -12,9 +12,17 @@ from bootc_build.tools.apt_sources import archive_keyring, inherited_options
 from bootc_build.tools.buildah import WorkingContainer, working_container
 from bootc_build.tools.progress import Progress
 
-_PRESET = "usr/lib/systemd/system-preset/10-bootc.preset"
-# dracut's shutdown hook unpacks the initramfs again at every shutdown, for storage that we do not set up.
-_MASKED = ("dracut-shutdown.service",)
+# Kind of units -> our preset of them.
+_PRESETS = {
+    "system": "usr/lib/systemd/system-preset/10-bootc.preset",
+    "user": "usr/lib/systemd/user-preset/10-bootc.preset",
+}
+_MASKED = (
+    # It unpacks the initramfs again at every shutdown, for storage that we do not set up.
+    "dracut-shutdown.service",
+    # Two processes more at boot and at shutdown, for networkd to keep what it has learned of leases.
+    "systemd-networkd-persistent-storage.service",
+)
 _DEBCONF_SELECTIONS = "/usr/share/bootc/debconf-selections"
 _IMAGE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
@@ -96,7 +104,8 @@ def _finish(
     container.run(["debconf-set-selections", _DEBCONF_SELECTIONS])
     progress.step("Enabling services")
     offline = {"SYSTEMD_OFFLINE": "1"}
-    container.run(["systemctl", "preset", *_preset_units(root)], env=offline)
+    container.run(["systemctl", "preset", *_preset_units(root, "system")], env=offline)
+    container.run(["systemctl", "--global", "preset", *_preset_units(root, "user")], env=offline)
     container.run(["systemctl", "mask", *_MASKED], env=offline)
     progress.step("Building the initramfs and compiling Python files")
     container.run(
@@ -107,11 +116,11 @@ def _finish(
     base_tree.scrub(root, epoch)
 
 
-def _preset_units(root: Path) -> list[str]:
-    """The units that our preset names, as far as this suite has them."""
-    lines = (line.split() for line in (root / _PRESET).read_text().splitlines())
+def _preset_units(root: Path, kind: str) -> list[str]:
+    """The units of a kind ("system", "user") that our preset names, as far as this suite has them."""
+    lines = (line.split() for line in (root / _PRESETS[kind]).read_text().splitlines())
     named = [words[1] for words in lines if len(words) > 1 and words[0] in {"enable", "disable"}]
-    return [unit for unit in named if (root / "usr/lib/systemd/system" / unit).exists()]
+    return [unit for unit in named if (root / "usr/lib/systemd" / kind / unit).exists()]
 
 
 def _labels(root: Path, plan: BasePlan, epoch: int) -> dict[str, str]:

@@ -59,12 +59,9 @@ _SYSTEM = (
 _SERVER = (
     "bash-completion",
     "bind9-dnsutils",
-    "cryptsetup-bin",
     "curl",
     "htop",
     "lsof",
-    "lvm2",
-    "man-db",
     "nftables",
     "parted",
     "pciutils",
