@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bootc_build.vm.registry import Registry
-
 from bootc_build.cli.main import main as bootc_build
 from bootc_build.onhost.errors import UserError
 from bootc_build.vm.machine import Machine
+from bootc_build.vm.registry import Registry
 from bootc_build.vm.spec import Disk, Firmware, MachineSpec
 
 HERE = Path(__file__).resolve().parent.parent
