@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from example_os import FOLLOWS, Versions
 
 from bootc_build.image.base import build_base
 from bootc_build.image.base_plan import SUITES, Archive, plan_base
@@ -18,6 +17,7 @@ from bootc_build.tools.buildah import image_exists
 from bootc_build.tools.cache import cache_folder
 from bootc_build.tools.progress import Silent
 from bootc_build.vm.machine import Machine
+from test_vms.example_os import FOLLOWS, Versions
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _BASE = "localhost/bootc-build-test/base:trixie"

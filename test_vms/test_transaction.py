@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable
 
 import pytest
-from example_os import FOLLOWS, Versions
 
 from bootc_build.vm.machine import Machine
 from bootc_build.vm.registry import Registry
+from test_vms.example_os import FOLLOWS, Versions
 
 
 def _host_keys(machine: Machine) -> str:

@@ -8,10 +8,9 @@ import re
 import shutil
 from pathlib import Path
 
-from installed_trees import make_installed_tree
-
 from bootc_build.onhost.process import run
 from bootc_build.tools.buildah import working_container
+from tests.disk.installed_trees import make_installed_tree
 
 PROGRAMS = ("sh", "cp", "sleep", "head", "mkdir")
 # Nobody else sleeps that long, so that the process can be found.

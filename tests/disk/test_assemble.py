@@ -6,7 +6,6 @@ import struct
 from pathlib import Path
 
 import pytest
-from installed_trees import DEPLOYMENT, KERNEL, core_image, make_installed_tree
 
 from bootc_build.disk import trees
 from bootc_build.disk.assemble import slot, write_raw_disk
@@ -15,6 +14,7 @@ from bootc_build.onhost.process import run
 from bootc_build.tools import e2fsprogs
 from bootc_build.tools.mtools import FatVolume
 from bootc_build.tools.progress import Silent
+from tests.disk.installed_trees import DEPLOYMENT, KERNEL, core_image, make_installed_tree
 
 TIMESTAMP = 1_700_000_000
 IDENTITY = Identity.derive("sha256:" + "a" * 64, {})

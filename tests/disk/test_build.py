@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stand_in_image import HANG_SECONDS, KERNEL, make_stand_in_image
 
 from bootc_build.disk.bootable import NotBootableError
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
@@ -21,6 +20,7 @@ from bootc_build.onhost.process import run
 from bootc_build.tools.buildah import remove_image
 from bootc_build.tools.podman import ImageNotFoundError
 from bootc_build.tools.progress import Silent
+from tests.disk.stand_in_image import HANG_SECONDS, KERNEL, make_stand_in_image
 
 TARGET = parse_target("registry.example/os:v1")
 

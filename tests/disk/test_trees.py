@@ -1,9 +1,8 @@
 import os
 from pathlib import Path
 
-from installed_trees import make_installed_tree
-
 from bootc_build.disk import trees
+from tests.disk.installed_trees import make_installed_tree
 
 TIMESTAMP = 1_700_000_000
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from invented_os import commit_image, write_image
-from pretend_boot import BOOTC, CHECKOUT, MENU_GENERATOR, PretendHost
 
 from bootc_build.onhost.host.origin import Origin
 from bootc_build.onhost.ostree.sysroot import create_sysroot
+from tests.host.invented_os import commit_image, write_image
+from tests.host.pretend_boot import BOOTC, CHECKOUT, MENU_GENERATOR, PretendHost
 
 
 @pytest.fixture

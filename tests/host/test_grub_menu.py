@@ -5,7 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from invented_os import GENERATOR
+
+from tests.host.invented_os import GENERATOR
 
 KERNEL = "/boot/ostree/default-abc/vmlinuz-1"
 

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from invented_os import commit_image
 
 from bootc_build.onhost import pull
 from bootc_build.onhost.cli.main import main
@@ -16,6 +15,7 @@ from bootc_build.onhost.install import bootloader, request
 from bootc_build.onhost.oci.reference import CONTAINER_POLICY, INSECURE, ImageReference
 from bootc_build.onhost.ostree.repo import Repo
 from bootc_build.onhost.ostree.sysroot import open_sysroot
+from tests.host.invented_os import commit_image
 
 ROOT = "11111111-2222-3333-4444-555555555555"
 BOOT = "66666666-7777-8888-9999-aaaaaaaaaaaa"

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from oci_images import Dir, File, WrittenImage, write_image
-
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.oci.refnames import image_ref, layer_ref
 from bootc_build.onhost.ostree.images import GarbagePlan, collect_garbage, plan_garbage
 from bootc_build.onhost.ostree.repo import Repo
 from bootc_build.onhost.progress import Silent
 from bootc_build.onhost.pull import PulledImage, pull
+from tests.onhost.oci_images import Dir, File, WrittenImage, write_image
 
 OLD = ImageReference("registry", "registry.test/os:old")
 NEW = ImageReference("registry", "registry.test/os:new")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from oci_images import Dir, Entry, File, Link, Special, Symlink, WrittenImage, write_image
 
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.oci.reference import ImageReference
@@ -19,6 +18,16 @@ from bootc_build.onhost.ostree.repo import Repo
 from bootc_build.onhost.ostree.staging import Staging
 from bootc_build.onhost.progress import Silent
 from bootc_build.onhost.pull import PulledImage, load_image_metadata, probe, pull
+from tests.onhost.oci_images import (
+    Dir,
+    Entry,
+    File,
+    Link,
+    Special,
+    Symlink,
+    WrittenImage,
+    write_image,
+)
 
 
 class Counted(Silent):

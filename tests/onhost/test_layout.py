@@ -3,12 +3,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from oci_images import File, WrittenImage, write_image
 
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.oci.imageproxy import open_image
 from bootc_build.onhost.oci.layout import LayoutImage, open_source
 from bootc_build.onhost.oci.reference import CONTAINER_POLICY, ImageReference
+from tests.onhost.oci_images import File, WrittenImage, write_image
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from oci_images import Dir, Entry, File, WrittenImage, write_image
 
 from bootc_build.onhost.oci.fetch_errors import FetchError, ImageNotFoundError
 from bootc_build.onhost.oci.reference import ImageReference
@@ -14,6 +13,7 @@ from bootc_build.onhost.ostree.repo import Repo
 from bootc_build.onhost.progress import Silent
 from bootc_build.onhost.pull import probe, pull
 from bootc_build.vm.registry import Registry
+from tests.onhost.oci_images import Dir, Entry, File, WrittenImage, write_image
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oci_images import Dir, Entry, File, Link, Symlink, tar_of
 
 from bootc_build.onhost.oci.tarstream import MalformedTarError, TarEntry, TarReader
+from tests.onhost.oci_images import Dir, Entry, File, Link, Symlink, tar_of
 
 names = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1)
 long_names = st.lists(names.filter(lambda n: n not in (".", "..")), min_size=1, max_size=8).map(

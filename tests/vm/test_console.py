@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from fake_guest import FakeGuest, fake_guest
 
 from bootc_build.vm.console import Console, plain_text
 from bootc_build.vm.errors import ConsoleBadnessError, WaitTimeoutError
 from bootc_build.vm.login import reach_shell
 from bootc_build.vm.shell import CommandOverrunError, GuestShell
 from bootc_build.vm.spec import Login
+from tests.vm.fake_guest import FakeGuest, fake_guest
 
 _BINARY = random.Random(7).randbytes(40_000)  # noqa: S311 - any bytes do
 

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from boot_sectors import HALT, LEAVE, RESTART, write_guest
 
 from bootc_build.vm.accel import Acceleration, Accelerator
 from bootc_build.vm.errors import (
@@ -22,6 +21,7 @@ from bootc_build.vm.errors import (
 from bootc_build.vm.machine import Machine
 from bootc_build.vm.spec import Disk, Firmware, MachineSpec
 from bootc_build.vm.waiting import wait_until
+from tests.vm.boot_sectors import HALT, LEAVE, RESTART, write_guest
 
 _TCG = Acceleration(Accelerator.TCG, 1.0)
 _SMALL = {"memory_mib": 64, "cpus": 1, "network": False}

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from boot_sectors import write_guest
+
+from tests.vm.boot_sectors import write_guest
 
 pytest_plugins = ["pytester"]
 

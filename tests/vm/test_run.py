@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from boot_sectors import write_guest
 
 from bootc_build.cli.main import main
 from bootc_build.onhost.process import run, running
 from bootc_build.vm.waiting import wait_until
+from tests.vm.boot_sectors import write_guest
 
 _RUN = [sys.executable, "-m", "bootc_build.cli.main", "run"]
 
