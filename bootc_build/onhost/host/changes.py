@@ -1,8 +1,9 @@
-"""How two images differ, as far as their manifests tell."""
+"""How two images differ, as far as their manifests and configurations tell."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from bootc_build.onhost.oci.manifest import ImageManifest
+from bootc_build.onhost.oci.manifest import ImageConfig, ImageManifest
 
 
 @dataclass(frozen=True)
@@ -29,20 +30,39 @@ class LayerChanges:
         )
 
 
-def layer_changes(old: ImageManifest, new: ImageManifest) -> LayerChanges:
-    """What the step from one image to another removes and adds."""
-    before = {layer.digest: layer.size for layer in old.layers}
-    after = {layer.digest: layer.size for layer in new.layers}
-    removed = [size for digest, size in before.items() if digest not in after]
-    added = [size for digest, size in after.items() if digest not in before]
+class Described(Protocol):
+    """An image as its manifest and configuration tell of it."""
+
+    @property
+    def manifest(self) -> ImageManifest:
+        """Blobs and their sizes."""
+
+    @property
+    def config(self) -> ImageConfig:
+        """Contents: a diff_id a layer."""
+
+
+def layer_changes(old: Described, new: Described) -> LayerChanges:
+    """What the step from one image to another removes and adds.
+
+    Layers are compared by content: an image that was only compressed anew changes nothing.
+    """
+    before, after = _sizes(old), _sizes(new)
+    removed = [size for diff_id, size in before.items() if diff_id not in after]
+    added = [size for diff_id, size in after.items() if diff_id not in before]
     return LayerChanges(
-        total=len(new.layers),
-        total_bytes=sum(layer.size for layer in new.layers),
+        total=len(new.manifest.layers),
+        total_bytes=sum(layer.size for layer in new.manifest.layers),
         removed=len(removed),
         removed_bytes=sum(removed),
         added=len(added),
         added_bytes=sum(added),
     )
+
+
+def _sizes(image: Described) -> dict[str, int]:
+    pairs = zip(image.config.diff_ids, image.manifest.layers, strict=False)
+    return {diff_id: layer.size for diff_id, layer in pairs}
 
 
 def format_bytes(size: int) -> str:

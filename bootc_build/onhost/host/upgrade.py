@@ -100,7 +100,7 @@ def check(system: BootedSystem, image: ImageReference) -> Found:
     )
     if _same(staged, remote.manifest_digest, remote.manifest):
         return Found(image, None)
-    changes = None if booted is None else layer_changes(booted.manifest, remote.manifest)
+    changes = None if booted is None else layer_changes(booted, remote)
     return Found(image, remote, changes)
 
 
@@ -127,7 +127,7 @@ def upgrade(
         return _keep_staged(system, staged, download_only=download_only)
     if _same(booted, pulled.manifest_digest, pulled.manifest):
         return Upgraded(message="No update available.")
-    changes = None if booted is None else layer_changes(booted.manifest, pulled.manifest)
+    changes = None if booted is None else layer_changes(booted, pulled)
     return Upgraded(stage(system, image, pulled, hold=download_only), changes)
 
 
