@@ -6,15 +6,14 @@ Exit statuses: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted
 
 import argparse
 import importlib
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
-from typing import NoReturn, Protocol, cast
+from typing import Protocol, cast
 
 from bootc_build import __version__
 from bootc_build.cli.output import StderrProgress
 from bootc_build.onhost.errors import UsageError, UserError
+from bootc_build.onhost.interruption import unwind_on_signals
 
 # Verb -> what `bootc-build --help` says of it. Each verb is the module of that name in this package.
 VERBS = {
@@ -66,15 +65,9 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
-    # Unwinds every context manager, as Ctrl-C does.
-    raise SystemExit(128 + signum)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bootc-build`` with ``argv`` (the process's own by default) and return its exit status."""
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGHUP, _stop)
+    unwind_on_signals()
     argv = list(sys.argv[1:] if argv is None else argv)
     # What follows "--" is the guest's: argparse would lose it where options stand before it.
     at = argv.index("--") if argv[:1] == ["run"] and "--" in argv else len(argv)

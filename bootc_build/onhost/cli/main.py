@@ -6,14 +6,13 @@ was asked for is imported: a host may be slow, and ``status`` is run often.
 
 import argparse
 import importlib
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
-from typing import NoReturn, Protocol, cast
+from typing import Protocol, cast
 
 from bootc_build import __version__
 from bootc_build.onhost.errors import UsageError, UserError
+from bootc_build.onhost.interruption import unwind_on_signals
 
 # Verb -> what `bootc --help` says of it. Each is the module of that name in this package.
 VERBS = {
@@ -63,19 +62,13 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
-    # Unwinds every context manager, as Ctrl-C does.
-    raise SystemExit(128 + signum)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bootc`` with ``argv`` (the process's own by default) and return its exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     first = next((each for each in arguments if not each.startswith("-")), "")
     name = _ALIASES.get(first, first)
     args = build_parser(name if name in VERBS else None).parse_args(arguments)
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGHUP, _stop)
+    unwind_on_signals()
     try:
         return _verb(_ALIASES.get(args.verb, args.verb)).run(args)
     except UserError as error:
