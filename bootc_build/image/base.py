@@ -88,6 +88,7 @@ def _finish(
     progress.step("Laying out the tree")
     base_tree.copy_image_root(root)
     base_tree.prune_excluded(root)
+    base_tree.add_missing_units(root)
     base_tree.move_package_state(root)
     base_tree.link_top_level(root)
     keyring = _IMAGE_KEYRING if (root / _IMAGE_KEYRING[1:]).exists() else ""

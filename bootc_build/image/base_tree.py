@@ -17,6 +17,7 @@ USERS_TABLE = "usr/lib/sysusers.d/00-bootc-base.conf"
 _EXTRA_USERS = "usr/lib/sysusers.d/01-bootc-packages.conf"
 _DPKG_CONFIGURATION = "etc/dpkg/dpkg.cfg.d/bootc"
 _SYSIMAGE = "usr/lib/sysimage"
+_UNITS_OF_NEWER_SUITES = ("sshd-keygen.service",)
 _SHADOW_GID = 42
 _SECONDS_PER_DAY = 86400
 
@@ -196,6 +197,14 @@ def _empty_into(place: Path, keep: Path | None) -> None:
                 f"A package put /{place.name}/{entry.name} into the image, but /{place.name} belongs to each machine.",
                 "Leave that package out of the base image.",
             )
+
+
+def add_missing_units(root: Path) -> None:
+    """Add the units that our presets and drop-ins count on where an older suite has none."""
+    for name in _UNITS_OF_NEWER_SUITES:
+        unit = root / "usr/lib/systemd/system" / name
+        if not unit.exists():
+            _copy_file(root / "usr/share/bootc" / name, unit)
 
 
 def write_sources(root: Path, stanzas: str) -> None:
