@@ -6,11 +6,14 @@ machine may forbid, and the host's network as it is.
 """
 
 import json
+import os
 import resource
 import secrets
+import select
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import CommandError, run, run_streaming
 
 ISOLATION = "chroot"
+_MARKER = "BOOTC_BUILD_COMMAND"
+_DEATH_SECONDS = 5
 
 # Newer releases of buildah (Debian 13's) raise these limits to a million for what they run, and fail where
 # only a privileged process may: in many containers and CI machines. Older ones (Debian 12's) first lower the
@@ -101,13 +106,18 @@ class WorkingContainer:
         command = ["buildah", "run", "--isolation", ISOLATION, "--user", "0:0"]
         for volume in volumes:
             command += ["--volume", volume.argument()]
-        for key, value in (env or {}).items():
-            command += ["--env", f"{key}={value}"]
+        # Whatever the command starts inherits this, and is found by it when the command has ended.
+        marker = f"{_MARKER}={secrets.token_hex(8)}"
+        for variable in (*(f"{key}={value}" for key, value in (env or {}).items()), marker):
+            command += ["--env", variable]
         command += [self.name, "--", *argv]
-        if on_line is not None:
-            run_streaming(command, on_line, remedy=remedy)
-            return ""
-        return run(command, remedy=remedy).stdout
+        try:
+            if on_line is not None:
+                run_streaming(command, on_line, remedy=remedy)
+                return ""
+            return run(command, remedy=remedy).stdout
+        finally:
+            _end_processes_with(marker)
 
     def configure(
         self,
@@ -147,6 +157,35 @@ class WorkingContainer:
         target = [self.name] if tag is None else [self.name, tag]
         done = run([*command, *target], remedy="Is there space left? See: df -h")
         return done.stdout.split()[-1].removeprefix("sha256:")
+
+
+def _end_processes_with(marker: str) -> None:
+    """End what a command left running: nothing inside a container outlives the command.
+
+    Without a PID namespace only the command itself ends together with buildah, not what it started.
+    """
+    processes = Path("/proc")
+    while left := [fd for each in processes.glob("[0-9]*") if (fd := _open_if(each, marker)) >= 0]:
+        for pidfd in left:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            select.select([pidfd], [], [], _DEATH_SECONDS)
+            os.close(pidfd)
+
+
+def _open_if(process: Path, marker: str) -> int:
+    """A handle (pidfd) of a process in /proc that has the marker in its environment, or -1."""
+    try:
+        pidfd = os.pidfd_open(int(process.name))
+    except OSError:
+        return -1
+    try:
+        if marker.encode() in (process / "environ").read_bytes().split(b"\0"):
+            return pidfd
+    except OSError:
+        pass  # it has ended, or is somebody else's
+    os.close(pidfd)
+    return -1
 
 
 def _limits() -> list[str]:

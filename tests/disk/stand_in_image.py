@@ -21,7 +21,7 @@ _INSTALLER = f"""#!/bin/sh
 set -e
 for last; do
   case "$last" in
-    stand-in=hang) sleep {HANG_SECONDS} ;;
+    stand-in=hang) echo "now hanging"; sleep {HANG_SECONDS} ;;
     stand-in=fail) echo "the installer says why" >&2; exit 3 ;;
     stand-in=fill:*) fill="${{last#stand-in=fill:}}" ;;
   esac

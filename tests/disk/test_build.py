@@ -201,23 +201,24 @@ def test_too_little_space_is_known_beforehand(
     assert [path.name for path in small_file_system.iterdir()] == ["ballast"]
 
 
+@pytest.mark.parametrize("moment", ["own installer", "now hanging"])
 @pytest.mark.parametrize(
     ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
 )
 def test_stopping_it_leaves_nothing(
-    image: str, tmp_path: Path, sent: signal.Signals, status: int
+    image: str, tmp_path: Path, sent: signal.Signals, status: int, moment: str
 ) -> None:
     output = tmp_path / "out"
     command = [sys.executable, "-m", "bootc_build.cli.main", "disk", image, "--output", str(output)]
     with subprocess.Popen(
-        [*command, "--karg", "stand-in=hang"],
+        [*command, "-v", "--karg", "stand-in=hang"],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "installer" in line:
+            if moment in line:
                 break
         if sent is signal.SIGINT:
             os.killpg(process.pid, sent)  # a terminal sends it to the whole group
