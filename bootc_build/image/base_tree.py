@@ -17,7 +17,7 @@ USERS_TABLE = "usr/lib/sysusers.d/00-bootc-base.conf"
 _EXTRA_USERS = "usr/lib/sysusers.d/01-bootc-packages.conf"
 _DPKG_CONFIGURATION = "etc/dpkg/dpkg.cfg.d/bootc"
 _SYSIMAGE = "usr/lib/sysimage"
-_UNITS_OF_NEWER_SUITES = ("sshd-keygen.service",)
+_UNITS_OF_NEWER_SUITES = ("sshd-keygen.service", "tmp.mount")
 _SHADOW_GID = 42
 _SECONDS_PER_DAY = 86400
 
