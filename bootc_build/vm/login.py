@@ -12,6 +12,7 @@ from bootc_build.vm.spec import Login
 # "root@host:~# " of bash, "sh-5.2# " and "bash-5.2# " of shells without a profile, "~ # " of busybox.
 _PROMPT = rb"(?:[\w.-]+@[^\s:@]+:[^\r\n#$]*|(?:ba|da)?sh-\d[\d.]*|[~/] )[#$] "
 _LOGIN = rb"login: (?!\S+ \(automatic login\))\s*$"
+_AUTOMATIC_LOGIN = rb"\(automatic login\)"
 _PASSWORD = rb"[Pp]assword: ?$"
 _NUDGE_SECONDS = 20.0
 _NO_ACCOUNT_SECONDS = 5.0
@@ -49,13 +50,16 @@ def reach_shell(
         if found == 0:
             return
         if login is None:
-            if _stays_at_login(console, prompt, _NO_ACCOUNT_SECONDS * time_scale):
+            follows = _after_login(console, prompt, _NO_ACCOUNT_SECONDS * time_scale)
+            if follows is None:
                 raise WaitTimeoutError(
                     "The guest asks for a login and there is no account to give.",
                     _NO_ACCOUNT_REMEDY,
                     console.tail(),
                 )
-            return
+            if follows == 0:
+                return
+            continue
         console.sendline(login.user if found == 1 else login.password)
     raise WaitTimeoutError(
         f"No shell came up on the guest's console within {seconds:.0f} seconds.",
@@ -64,12 +68,12 @@ def reach_shell(
     )
 
 
-def _stays_at_login(console: Console, prompt: re.Pattern[bytes], seconds: float) -> bool:
+def _after_login(console: Console, prompt: re.Pattern[bytes], seconds: float) -> int | None:
+    """What comes after "login: ": 0 a shell, 1 the rest of an automatic login's line, None nothing."""
     try:
-        console.expect([prompt], timeout=seconds)
+        return console.expect([prompt, _AUTOMATIC_LOGIN], timeout=seconds)
     except pexpect.TIMEOUT:
-        return True
-    return False
+        return None
 
 
 def _getty_is_there(console: Console) -> bool:

@@ -153,6 +153,16 @@ def test_a_login_without_an_account_is_told_soon(tmp_path: Path) -> None:
         reach_shell(console, login=None, seconds=30, time_scale=0.1)
 
 
+def test_an_automatic_login_that_is_read_in_halves_is_no_question(tmp_path: Path) -> None:
+    # The second half comes at once, the shell later than the patience with guests that ask.
+    halves = "printf 'host login: '; sleep 0.2; echo 'root (automatic login)'; sleep 1; exec bash --norc -i"
+    with (
+        fake_guest("bash", "-c", halves) as guest,
+        _open_console(guest, tmp_path / "log") as console,
+    ):
+        reach_shell(console, login=None, seconds=30, time_scale=0.1)
+
+
 def test_the_log_has_words_with_times_and_no_frames(tmp_path: Path) -> None:
     with fake_guest() as guest, _open_console(guest, tmp_path / "log") as console:
         shell = _prepared(console)
