@@ -65,6 +65,8 @@ _DROP = (
     "var/lib/apt/mirrors",
     "var/lib/apt/periodic",
     "var/cache/adduser",
+    "var/lib/vim",
+    "var/lib/xfsprogs",
     "var/log/README",
     "var/log/runit",
     "var/log/btmp",
