@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ _PHASES = {
     "installing essential packages": "Configuring the essential packages",
     "installing remaining packages": "Installing the other packages",
 }
+
+_KEPT_SECONDS = 30 * 86400
 
 
 class MirrorError(UserError):
@@ -193,7 +196,7 @@ def _prefill(cache: Path, archives: Path) -> None:
 
 
 def _keep(archives: Path, cache: Path) -> None:
-    """Move what was downloaded into the cache; drop from it what this build did not use."""
+    """Move what was downloaded into the cache; drop from it what no build has used for a month."""
     used = {package.name for package in archives.glob("*.deb")}
     for name in sorted(used):
         kept = cache / name
@@ -201,7 +204,11 @@ def _keep(archives: Path, cache: Path) -> None:
             partial = cache / f".{name}.{os.getpid()}"
             shutil.copyfile(archives / name, partial)
             partial.rename(kept)
+        os.utime(kept)
         (archives / name).unlink()
+    for package in cache.glob("*.deb"):
+        if time.time() - package.stat().st_mtime > _KEPT_SECONDS:
+            package.unlink(missing_ok=True)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

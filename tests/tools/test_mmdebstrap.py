@@ -84,6 +84,16 @@ def test_downloaded_packages_are_kept_for_the_next_build(stage: Stage) -> None:
     assert list(archives.iterdir()) == []
 
 
+def test_the_cache_forgets_packages_that_no_build_uses_any_more(stage: Stage) -> None:
+    old, new = stage.cache / "old_1_all.deb", stage.cache / "new_1_all.deb"
+    for package in (old, new):
+        package.touch()
+    os.utime(old, (0, 0))
+    stage.program("")
+    stage.build()
+    assert sorted(stage.cache.iterdir()) == [new]
+
+
 @pytest.mark.parametrize(
     ("said", "fact", "kind"),
     [
