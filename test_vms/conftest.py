@@ -11,11 +11,11 @@ import pytest
 from bootc_build.image.base import build_base
 from bootc_build.image.base_plan import SUITES, Archive, plan_base
 from bootc_build.image.derived import BuildRequest, build_image
+from bootc_build.onhost.progress import Silent
 from bootc_build.testing.factory import MachineFactory
 from bootc_build.tools.apt_sources import find_archive, read_targets
 from bootc_build.tools.buildah import image_exists
 from bootc_build.tools.cache import cache_folder
-from bootc_build.tools.progress import Silent
 from bootc_build.vm.machine import Machine
 from test_vms.example_os import FOLLOWS, Versions
 

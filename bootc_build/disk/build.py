@@ -13,9 +13,9 @@ from bootc_build.disk.populate import Installation, install_image
 from bootc_build.disk.worktree import remove_tree, work_tree
 from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.oci.reference import TRANSPORTS, ImageReference
+from bootc_build.onhost.progress import Progress
 from bootc_build.tools.buildah import working_container
 from bootc_build.tools.podman import LocalImage, image_store
-from bootc_build.tools.progress import Progress
 
 # Counted into every identifier, so that disks of different layouts never share one.
 _LAYOUT_VERSION = 1

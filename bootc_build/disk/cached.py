@@ -20,9 +20,9 @@ from bootc_build.disk.build import DiskRequest, build_disk
 from bootc_build.disk.formats import DiskType
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.oci.reference import ImageReference
+from bootc_build.onhost.progress import Progress
 from bootc_build.tools.cache import cache_folder
 from bootc_build.tools.podman import image_store
-from bootc_build.tools.progress import Progress
 
 _KEPT = 4
 

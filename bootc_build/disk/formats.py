@@ -4,8 +4,8 @@ import os
 from enum import StrEnum
 from pathlib import Path
 
+from bootc_build.onhost.progress import Progress
 from bootc_build.tools import qemu_img
-from bootc_build.tools.progress import Progress
 
 
 class DiskType(StrEnum):

@@ -13,10 +13,10 @@ from bootc_build.disk.plan import Identity, in_words
 from bootc_build.disk.trees import make_folder
 from bootc_build.disk.worktree import remove_tree
 from bootc_build.onhost.oci.reference import ImageReference
+from bootc_build.onhost.progress import Progress
 from bootc_build.tools import containers_storage, skopeo
 from bootc_build.tools.buildah import Volume, WorkingContainer
 from bootc_build.tools.podman import LocalImage
-from bootc_build.tools.progress import Progress
 
 IMAGE_TAG = "image"
 _SOURCE = "/run/bootc-build/src"

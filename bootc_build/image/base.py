@@ -7,10 +7,10 @@ from pathlib import Path
 from bootc_build.image import base_tree
 from bootc_build.image.base_plan import BasePlan
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.progress import Progress
 from bootc_build.tools import mmdebstrap
 from bootc_build.tools.apt_sources import archive_keyring, inherited_options
 from bootc_build.tools.buildah import WorkingContainer, working_container
-from bootc_build.tools.progress import Progress
 
 # Kind of units -> our preset of them.
 _PRESETS = {

@@ -15,9 +15,9 @@ from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.lint.registry import check_names, lint_root
 from bootc_build.onhost.lint.root import Root
 from bootc_build.onhost.process import CommandError
+from bootc_build.onhost.progress import Progress
 from bootc_build.tools import buildah
 from bootc_build.tools.buildah import WorkingContainer
-from bootc_build.tools.progress import Progress
 
 # What makes an image one that bootc installs: upstream's label, and ostree's.
 LABELS = {"containers.bootc": "1", "ostree.bootable": "1"}

@@ -1,4 +1,4 @@
-"""How long-running work on the host says what it does, without knowing who listens."""
+"""How long-running work says what it does, without knowing who listens; for both programs."""
 
 from typing import Protocol
 

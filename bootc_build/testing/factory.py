@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bootc_build.disk.cached import cached_disk
 from bootc_build.onhost.oci.reference import ImageReference
-from bootc_build.tools.progress import Silent
+from bootc_build.onhost.progress import Silent
 from bootc_build.vm.accel import Accelerator, find_acceleration
 from bootc_build.vm.machine import Machine
 from bootc_build.vm.spec import Disk, Firmware, MachineSpec

@@ -17,9 +17,9 @@ from bootc_build.disk.formats import DiskType
 from bootc_build.disk.plan import GIB, MIB
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.process import run
+from bootc_build.onhost.progress import Silent
 from bootc_build.tools.buildah import remove_image
 from bootc_build.tools.podman import ImageNotFoundError
-from bootc_build.tools.progress import Silent
 from tests.disk.stand_in_image import HANG_SECONDS, KERNEL, make_stand_in_image
 
 TARGET = parse_target("registry.example/os:v1")

@@ -10,11 +10,11 @@ import pytest
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.formats import DiskType
 from bootc_build.onhost.process import run
+from bootc_build.onhost.progress import Silent
 from bootc_build.tools import e2fsprogs
 from bootc_build.tools.buildah import image_exists
 from bootc_build.tools.e2fsprogs import Ext4Slot
 from bootc_build.tools.mtools import FatVolume
-from bootc_build.tools.progress import Silent
 
 BASE = "localhost/bootc-build-test/base:trixie"
 TARGET = "registry.example/os:v1"

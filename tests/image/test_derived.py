@@ -15,9 +15,9 @@ from bootc_build.image.derived import BuildRequest, build_image
 from bootc_build.image.lint import LintError, instruction, lint_image
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.process import run
+from bootc_build.onhost.progress import Silent
 from bootc_build.tools.buildah import inspect_image
 from bootc_build.tools.podman import image_store
-from bootc_build.tools.progress import Silent
 
 REFRESH = """#!/bin/busybox sh
 if [ "$1" = --check ]; then [ -e /usr/lib/package ] && [ ! -e /usr/lib/fresh ] && exit 10; exit 0; fi
