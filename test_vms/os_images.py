@@ -1,0 +1,134 @@
+"""The images that the tests boot, kept in local storage under names that say what they were built from.
+
+A base image takes a minute, so it is built only where what goes into its packages and configuration has changed;
+where only the agent has, the base that is there gets the new agent in one more layer. Names end in digests of
+the sources: two checkouts on one machine never take each other's images.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bootc_build.image.base import build_base
+from bootc_build.image.base_plan import SUITES, Archive, plan_base
+from bootc_build.image.base_tree import copy_image_root
+from bootc_build.image.derived import BuildRequest, build_image
+from bootc_build.onhost.progress import Silent
+from bootc_build.tools.apt_sources import find_archive, read_targets
+from bootc_build.tools.buildah import (
+    image_exists,
+    image_id,
+    remove_image,
+    tag_image,
+    working_container,
+)
+from bootc_build.tools.cache import cache_folder
+
+PROJECT = Path(__file__).resolve().parent.parent
+_PACKAGE = PROJECT / "bootc_build"
+_NAMES = "localhost/bootc-build-test"
+# The name by which tests that only look into a base image find the newest one.
+_NEWEST = f"{_NAMES}/base:trixie"
+_AGENT = "usr/lib/bootc/python/bootc_build"
+_KEPT = 8
+
+
+def base_image() -> str:
+    """The name of the base image of this checkout's sources; or $BOOTC_BUILD_TEST_BASE as it is."""
+    if chosen := os.environ.get("BOOTC_BUILD_TEST_BASE"):
+        return chosen
+    tree = _digest(_PACKAGE / "image", _PACKAGE / "data")
+    foundation = f"{_NAMES}/foundation:{tree}"
+    base = f"{_NAMES}/base:{tree}-{_digest(_PACKAGE / 'onhost', _PACKAGE / '__init__.py')}"
+    with _lock():
+        if not image_exists(base):
+            if image_exists(foundation):
+                _put_agent(foundation, base)
+            else:
+                archive = Archive(*find_archive(read_targets(), tuple(SUITES)))
+                build_base(plan_base("trixie", "minimal", archive, tag=base), Silent())
+                tag_image(base, [foundation])
+        tag_image(base, [_NEWEST])
+        _forget_old([foundation, base])
+    return base
+
+
+def build(name: str, containerfile: Path, *, arguments: Iterable[tuple[str, str]]) -> str:
+    """Build an image by a Containerfile of this project, once for its sources and arguments.
+
+    Args:
+        name: of the image, in the tests' own part of local storage.
+        containerfile: its path; what it copies lies below `examples` or beside it.
+        arguments: build arguments; `BASE` and others that name local images count with those images' ids.
+
+    Returns:
+        The image's whole name.
+    """
+    pairs = list(arguments)
+    facts = [[key, image_id(value) if value.startswith(_NAMES) else value] for key, value in pairs]
+    sources = _digest(containerfile.parent if containerfile.parent != PROJECT else containerfile)
+    key = json.dumps([sources, _digest(PROJECT / "examples/hello"), facts])
+    image = f"{_NAMES}/{name}:{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    with _lock():
+        if not image_exists(image):
+            flags = [flag for one in pairs for flag in ("--build-arg", "=".join(one))]
+            request = BuildRequest(
+                tags=(image,),
+                containerfiles=(str(containerfile),),
+                context=str(PROJECT),
+                flags=("--layers", "--pull=false", *flags),
+            )
+            build_image(request, Silent())
+        _forget_old([image])
+    return image
+
+
+def _put_agent(foundation: str, name: str) -> None:
+    with working_container(foundation) as container:
+        tree = container.mount()
+        shutil.rmtree(tree / _AGENT)
+        copy_image_root(tree)
+        container.run(["/usr/libexec/bootc/image-refresh"])
+        container.commit(name, timestamp=1)
+
+
+def _digest(*places: Path) -> str:
+    """Of names and contents, without what Python compiles."""
+    digest = hashlib.sha256()
+    for place in places:
+        files = sorted(place.rglob("*")) if place.is_dir() else [place]
+        for path in files:
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(f"{path.relative_to(PROJECT)}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _forget_old(used: list[str]) -> None:
+    """Put the names that were just used in front; of each kind of image only the newest few stay."""
+    record = cache_folder() / "test-images.json"
+    known: list[str] = json.loads(record.read_text()) if record.exists() else []
+    names = [*used, *(name for name in known if name not in used)]
+    kept: list[str] = []
+    for name in names:
+        kind = name.rpartition(":")[0]
+        if sum(one.rpartition(":")[0] == kind for one in kept) < _KEPT:
+            kept.append(name)
+        else:
+            remove_image(name)
+    if kept != known:
+        record.write_text(json.dumps(kept))
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    """One builder at a time on this machine."""
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / "test-images.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
