@@ -8,6 +8,19 @@ from bootc_build.testing.factory import MachineFactory
 from bootc_build.vm.machine import Machine
 from test_vms import os_images
 from test_vms.example_os import FOLLOWS, Versions
+from test_vms.selection import (
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
+
+__all__ = [
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_terminal_summary",
+    "pytest_testnodedown",
+]
 
 
 @pytest.fixture(scope="session")
