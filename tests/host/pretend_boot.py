@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.host.invented_os import write_image
+
 CHECKOUT = Path(__file__).parents[2]
 MENU_GENERATOR = "bootc_build/data/image_root/usr/libexec/bootc/grub-menu"
 BOOTC = ("/usr/bin/python3", "-m", "bootc_build.onhost")
@@ -133,3 +135,8 @@ class PretendHost:
         found = re.search(r"(?:^| )ostree=/(\S+)", self.entries()[0]["options"])
         assert found is not None
         return Path(os.path.realpath(self.sysroot / found[1]))
+
+
+def publish(host: PretendHost, version: str, kargs: str = "") -> str:
+    """Put another version where the host looks for updates; its manifest digest."""
+    return write_image(host.scratch / "tmp/image", host.scratch, version=version, kargs=kargs)

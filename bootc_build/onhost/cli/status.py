@@ -2,8 +2,8 @@
 
 import argparse
 import json
+import os
 import sys
-from pathlib import Path
 
 from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.host.document import Host
@@ -33,13 +33,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _read() -> Host:
     # A container that happens to run on such a host is no such host, and must not wait for libostree.
-    if not Path("/run/ostree-booted").exists():
+    if not os.path.exists("/run/ostree-booted"):  # noqa: PTH110 - pathlib costs
         return Host()
     from bootc_build.onhost.host.medium import is_read_only  # noqa: PLC0415
-    from bootc_build.onhost.host.status import read_host  # noqa: PLC0415 - libostree takes time
-    from bootc_build.onhost.ostree.sysroot import open_system  # noqa: PLC0415
+    from bootc_build.onhost.host.status import read_host  # noqa: PLC0415
+    from bootc_build.onhost.ostree.sysroot_files import (  # noqa: PLC0415
+        SysrootFiles,
+        UnknownLayoutError,
+    )
 
-    return read_host(open_system(writing=False), read_only=is_read_only("/sysroot"))
+    read_only = is_read_only("/sysroot")
+    files = SysrootFiles()
+    try:
+        return read_host(files.deployments(), files, read_only=read_only)
+    except UnknownLayoutError:
+        from bootc_build.onhost.ostree.sysroot import open_system  # noqa: PLC0415 - takes time
+
+        sysroot = open_system(writing=False)
+        return read_host(sysroot.deployments(), sysroot.repo, read_only=read_only)
 
 
 def _yaml(host: Host) -> str:

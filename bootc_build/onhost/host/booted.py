@@ -88,7 +88,8 @@ def open_for_change(say: Callable[[str], None]) -> Iterator[BootedSystem]:
                 "The running system is none of the deployments on its disk.",
                 "Look at: ostree admin status",
             )
-        yield BootedSystem(sysroot, slots, status.read_host(sysroot))
+        host = status.read_host(sysroot.deployments(), sysroot.repo)
+        yield BootedSystem(sysroot, slots, host)
 
 
 def reboot() -> None:

@@ -1,7 +1,5 @@
 """Whether the disk below the system can be written to at all."""
 
-from pathlib import Path
-
 _MOUNT_POINT, _SEPARATOR, _SUPER_OPTIONS = 4, "-", 3
 
 
@@ -14,7 +12,11 @@ def is_read_only(mount_point: str, mountinfo: str | None = None) -> bool:
         mount_point: for example ``/sysroot``.
         mountinfo: text in the form of /proc/self/mountinfo (proc(5)), which is read by default.
     """
-    text = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
+    if mountinfo is None:
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:  # noqa: PTH123 - pathlib costs
+            text = file.read()
+    else:
+        text = mountinfo
     answer = False
     for line in text.splitlines():
         fields = line.split(" ")

@@ -6,7 +6,7 @@ answer on a host in any state.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host.document import (
@@ -28,11 +28,8 @@ from bootc_build.onhost.oci.manifest import (
     parse_time,
 )
 from bootc_build.onhost.oci.reference import ImageReference, Verification
-from bootc_build.onhost.ostree.metadata import load_image_metadata
-
-if TYPE_CHECKING:
-    from bootc_build.onhost.ostree.repo import Repo
-    from bootc_build.onhost.ostree.sysroot import Deployment, Sysroot
+from bootc_build.onhost.ostree.deployment import Deployment
+from bootc_build.onhost.ostree.metadata import Commits, load_image_metadata
 
 _CACHED = "ostree-ext.cached."
 _OVERLAYS: dict[str, UsrOverlay] = {
@@ -46,10 +43,10 @@ _OVERLAYS: dict[str, UsrOverlay] = {
 class Slots:
     """The deployments by role, in relation to the one that runs."""
 
-    staged: "Deployment | None"
-    booted: "Deployment"
-    rollback: "Deployment | None"
-    other: "tuple[Deployment, ...]"
+    staged: Deployment | None
+    booted: Deployment
+    rollback: Deployment | None
+    other: tuple[Deployment, ...]
 
     @property
     def rollback_queued(self) -> bool:
@@ -57,7 +54,7 @@ class Slots:
         return self.rollback is not None and self.rollback.index < self.booted.index
 
 
-def slots(deployments: "Sequence[Deployment]") -> Slots | None:
+def slots(deployments: Sequence[Deployment]) -> Slots | None:
     """Sort deployments into roles; None when none of them runs."""
     booted = next((each for each in deployments if each.booted), None)
     if booted is None:
@@ -93,7 +90,7 @@ def _image_status(image: ImageReferenceStatus, digest: str, config: ImageConfig)
     )
 
 
-def cached_update(repo: "Repo", commit: str, image: ImageReferenceStatus) -> ImageStatus | None:
+def cached_update(repo: Commits, commit: str, image: ImageReferenceStatus) -> ImageStatus | None:
     """What the last `upgrade --check` found for a booted commit; nothing where it is unreadable."""
     found = repo.detached_metadata(commit)
     digest, config = found.get(_CACHED + "manifest-digest"), found.get(_CACHED + "config")
@@ -105,7 +102,7 @@ def cached_update(repo: "Repo", commit: str, image: ImageReferenceStatus) -> Ima
         return None
 
 
-def tracked_image(deployment: "Deployment") -> ImageReference | None:
+def tracked_image(deployment: Deployment) -> ImageReference | None:
     """The image that a deployment's origin names, if it does so readably."""
     try:
         text = Origin.parse(deployment.origin).image
@@ -114,7 +111,7 @@ def tracked_image(deployment: "Deployment") -> ImageReference | None:
         return None
 
 
-def is_incompatible(deployment: "Deployment") -> bool:
+def is_incompatible(deployment: Deployment) -> bool:
     """Whether rpm-ostree changed this deployment locally."""
     try:
         return Origin.parse(deployment.origin).incompatible
@@ -122,7 +119,7 @@ def is_incompatible(deployment: "Deployment") -> bool:
         return False
 
 
-def _entry(repo: "Repo", deployment: "Deployment") -> BootEntry:
+def _entry(repo: Commits, deployment: Deployment) -> BootEntry:
     incompatible = is_incompatible(deployment)
     reference = None if incompatible else tracked_image(deployment)
     image = cached = None
@@ -145,17 +142,17 @@ def _entry(repo: "Repo", deployment: "Deployment") -> BootEntry:
     )
 
 
-def read_host(sysroot: "Sysroot", *, read_only: bool = False) -> Host:
+def read_host(deployments: Sequence[Deployment], repo: Commits, *, read_only: bool = False) -> Host:
     """The status document of a sysroot; an empty one when none of its deployments runs.
 
     Args:
-        sysroot: the system's.
+        deployments: all of the sysroot, in boot order.
+        repo: where their commits are.
         read_only: the medium itself cannot be written to.
     """
-    roles = slots(sysroot.deployments())
+    roles = slots(deployments)
     if roles is None:
         return Host()
-    repo = sysroot.repo
     staged = None if roles.staged is None else _entry(repo, roles.staged)
     booted = _entry(repo, roles.booted)
     order: Literal["default", "rollback"] = "rollback" if roles.rollback_queued else "default"

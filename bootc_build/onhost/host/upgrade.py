@@ -15,7 +15,7 @@ from bootc_build.onhost.ostree.metadata import ImageMetadata, load_image_metadat
 from bootc_build.onhost.progress import Progress
 
 if TYPE_CHECKING:
-    from bootc_build.onhost.ostree.sysroot import Deployment
+    from bootc_build.onhost.ostree.deployment import Deployment
 
 _CACHED = "ostree-ext.cached."
 _DOWNLOAD_ONLY = "Image downloaded, but will not be applied on reboot"

@@ -4,16 +4,25 @@ Apart from importing and merging, so that `bootc status` need not load what does
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from bootc_build.onhost.oci.manifest import ImageConfig, ImageManifest, parse_config, parse_manifest
-from bootc_build.onhost.ostree.repo import Repo
 
 META_MANIFEST_DIGEST: Final = "ostree.manifest-digest"
 META_MANIFEST: Final = "ostree.manifest"
 META_CONFIG: Final = "ostree.container.image-config"
 
 _EMPTY_CONFIG: Final = '{"architecture":"","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
+
+
+class Commits(Protocol):
+    """Where the metadata of commits is read: the repository through libostree, or its files."""
+
+    def commit_metadata(self, commit: str) -> dict[str, object]:
+        """Metadata that was written with a commit."""
+
+    def detached_metadata(self, commit: str) -> dict[str, object]:
+        """Metadata that was laid beside a commit later."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class ImageMetadata:
         return self.config.architecture
 
 
-def load_image_metadata(repo: Repo, commit: str) -> ImageMetadata | None:
+def load_image_metadata(repo: Commits, commit: str) -> ImageMetadata | None:
     """What a merge commit says of its image; None for a commit that was not made from one.
 
     Raises:

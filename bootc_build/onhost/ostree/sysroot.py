@@ -8,14 +8,13 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Final
 
 import gi
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.ostree.deployment import Deployment, Overlay
 from bootc_build.onhost.ostree.mounts import enter_private_mounts
 from bootc_build.onhost.ostree.repo import Repo
 
@@ -25,48 +24,6 @@ from gi.repository import Gio, GLib, OSTree  # noqa: E402 - the version has to b
 # libostree runs this instead of the distribution's grub-mkconfig, which knows nothing of deployments.
 GRUB_MENU_GENERATOR: Final = "/usr/libexec/bootc/grub-menu"
 _BOOTED_STAMP: Final = Path("/run/ostree-booted")
-
-
-class Overlay(Enum):
-    """What is mounted over /usr of a deployment."""
-
-    NONE = "none"
-    DEVELOPMENT = "development"
-    HOTFIX = "hotfix"
-    TRANSIENT = "transient"
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """One bootable root.
-
-    Args:
-        index: position in the boot order (a staged one comes first).
-        stateroot: name of the group that shares /var.
-        checksum: the commit.
-        serial: counts deployments of the same commit.
-        origin: text of the origin file; empty when it has none.
-        options: the kernel command line of its boot entry.
-        booted: it runs now.
-        staged: it becomes real at shutdown.
-        locked: staged, but kept from becoming real (downloaded only).
-        pinned: never collected.
-        overlay: what lies over its /usr.
-        path: its root directory below the sysroot, relative.
-    """
-
-    index: int
-    stateroot: str
-    checksum: str
-    serial: int
-    origin: str
-    options: str
-    booted: bool
-    staged: bool
-    locked: bool
-    pinned: bool
-    overlay: Overlay
-    path: str
 
 
 def is_booted_host() -> bool:
