@@ -5,10 +5,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from bootc_build.cli import terminal
 from bootc_build.cli.output import StderrProgress
 from bootc_build.disk.cached import cached_disk
 from bootc_build.onhost.errors import UsageError
+from bootc_build.vm import terminal
 from bootc_build.vm.accel import find_acceleration
 from bootc_build.vm.machine import Machine
 from bootc_build.vm.spec import Disk, Firmware, Forward, MachineSpec

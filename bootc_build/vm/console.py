@@ -21,6 +21,7 @@ from pexpect.spawnbase import SpawnBase
 
 from bootc_build.vm.badness import find_badness
 from bootc_build.vm.errors import ConsoleBadnessError
+from bootc_build.vm.record import MachineRecord
 
 _CHUNK_BYTES = 65536
 _LONGEST_LINE = 8192
@@ -65,6 +66,7 @@ class Console(_ByteSpawn):
         log: file to which lines are appended, each with the seconds since the console was opened.
         name: of the machine, for messages.
         expected: what looks like trouble but is wanted.
+        record: gets every byte and every note, too.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Console(_ByteSpawn):
         log: Path,
         name: str = "machine",
         expected: Iterable[re.Pattern[str]] = (),
+        record: MachineRecord | None = None,
     ) -> None:
         super().__init__(timeout=30, maxread=_CHUNK_BYTES)
         self.delaybeforesend = None
@@ -82,9 +85,9 @@ class Console(_ByteSpawn):
         self.history: list[ConsoleLine] = []
         self.last_heard = time.monotonic()
         self._machine = name
+        self._record = record
         self._connection = connection
         self._begun = self.last_heard
-        self._log_path = log
         self._log_stream = log.open("a", encoding="utf-8", errors="backslashreplace")
         self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._unread = b""
@@ -130,6 +133,8 @@ class Console(_ByteSpawn):
         """Put a line of the host's own into the log."""
         with self._changed:
             self._write_log(f">>> {text}")
+        if self._record is not None:
+            self._record.mark(text)
 
     # What the guest says.
 
@@ -216,6 +221,15 @@ class Console(_ByteSpawn):
         """Call this, on the reading thread, with all bytes from now on."""
         self._listeners.append(listener)
 
+    def remove_listener(self, listener: Callable[[bytes], None]) -> None:
+        """Call it no more."""
+        self._listeners.remove(listener)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the guest's end is closed: no byte will come."""
+        return self._ended
+
     def add_line_listener(self, listener: Callable[[str], None]) -> None:
         """Call this, on the reading thread, with each line from now on."""
         self._line_listeners.append(listener)
@@ -226,13 +240,15 @@ class Console(_ByteSpawn):
                 chunk = self._connection.recv(_CHUNK_BYTES)
             except OSError:
                 chunk = b""
+            if self._record is not None:
+                self._record.console(chunk)
             with self._changed:
                 self.last_heard = time.monotonic()
                 self._take(chunk)
                 self._ended = not chunk
                 self._changed.notify_all()
             self._queue.put(chunk)
-            for listener in self._listeners:
+            for listener in tuple(self._listeners):
                 listener(chunk)
             if not chunk:
                 return
@@ -263,3 +279,5 @@ class Console(_ByteSpawn):
     def _watch(self, text: str) -> None:
         if self._trouble is None and (kind := find_badness(text, self.expected)) is not None:
             self._trouble = (time.monotonic(), kind, text.strip())
+            if self._record is not None:
+                self._record.mark(f"trouble ({kind}): {text.strip()}")

@@ -19,6 +19,7 @@ from bootc_build.vm.guest import Guest
 from bootc_build.vm.guest_bootc import BootcCommand
 from bootc_build.vm.login import reach_shell
 from bootc_build.vm.process import QemuProcess
+from bootc_build.vm.record import MachineRecord
 from bootc_build.vm.shell import GuestShell
 from bootc_build.vm.spec import MachineSpec
 
@@ -40,9 +41,11 @@ class Machine(Guest):
         acceleration: how it is run; by default what the probe finds.
         log: console log; by default in the machine's private folder, which goes with the machine.
         folder: where the private folder is made; it holds what the guest writes.
+        record: gets what all runs of the machine print, and what passes its monitor.
 
     Attributes:
         bootc: the guest's `bootc`.
+        record: the one that it was given.
     """
 
     def __init__(
@@ -52,8 +55,10 @@ class Machine(Guest):
         acceleration: Acceleration | None = None,
         log: Path | None = None,
         folder: Path | None = None,
+        record: MachineRecord | None = None,
     ) -> None:
         self.spec = spec
+        self.record = record
         self.name = spec.name
         self.acceleration = acceleration or find_acceleration()
         self.bootc = BootcCommand(self)
@@ -120,16 +125,22 @@ class Machine(Guest):
             raise MachineError(f"The machine '{self.spec.name}' is on already.")
         assert self._folder is not None  # noqa: S101 - entered
         with ExitStack() as stack:
-            qemu = stack.enter_context(QemuProcess(self.spec, self.acceleration, self._folder))
+            qemu = stack.enter_context(
+                QemuProcess(self.spec, self.acceleration, self._folder, self.record)
+            )
             console = stack.enter_context(
                 Console(
                     qemu.console,
                     log=self.log_path,
                     name=self.spec.name,
                     expected=self.expected_trouble,
+                    record=self.record,
                 )
             )
             self._qemu, self._console = qemu, console
+            if self.record is not None:
+                self.record.mark("power on")
+                stack.callback(self.record.mark, "power off")
             self._run_stack = stack.pop_all()
 
     def boot(self, *, seconds: float = BOOT_SECONDS) -> None:

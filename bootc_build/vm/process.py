@@ -13,6 +13,7 @@ from bootc_build.vm.argv import Attachment, Runtime, qemu_argv
 from bootc_build.vm.errors import MachineDiedError, MachineError
 from bootc_build.vm.firmware import FirmwareFiles, find_uefi_firmware
 from bootc_build.vm.qmp import Monitor
+from bootc_build.vm.record import MachineRecord
 from bootc_build.vm.spec import DiskFormat, Firmware, MachineSpec
 
 _START_SECONDS = 60.0
@@ -26,13 +27,20 @@ class QemuProcess:
         spec: what to run.
         acceleration: how.
         folder: private folder of the machine: overlays and the variable store stay there from run to run.
+        record: gets what passes the monitor.
 
     Attributes:
         console: the host's end of the first serial port.
         monitor: QMP.
     """
 
-    def __init__(self, spec: MachineSpec, acceleration: Acceleration, folder: Path) -> None:
+    def __init__(
+        self,
+        spec: MachineSpec,
+        acceleration: Acceleration,
+        folder: Path,
+        record: MachineRecord | None = None,
+    ) -> None:
         self._spec = spec
         self._acceleration = acceleration
         self._folder = folder
@@ -40,7 +48,7 @@ class QemuProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self.console, self._guest_console = socket.socketpair()
         monitor, self._guest_monitor = socket.socketpair()
-        self.monitor = Monitor(monitor)
+        self.monitor = Monitor(monitor, record)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:

@@ -14,6 +14,7 @@ from qemu.qmp import QMPClient
 from qemu.qmp.error import QMPError
 
 from bootc_build.vm.errors import MachineError
+from bootc_build.vm.record import MachineRecord
 
 _CLOSE_SECONDS = 5.0
 
@@ -23,10 +24,12 @@ class Monitor:
 
     Args:
         connection: the host's end of the socket that QEMU has as its monitor; closed with the monitor.
+        record: gets every command, answer and event.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, record: MachineRecord | None = None) -> None:
         self._connection = connection
+        self._record = record
         self._client = QMPClient("bootc-build")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="qmp", daemon=True)
@@ -68,10 +71,14 @@ class Monitor:
             MachineError: QEMU refused it, did not answer, or is gone.
         """
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        self._note("command", {"execute": command, "arguments": named})
         try:
-            return self._wait(self._client.execute(command, named), seconds)
+            answer = self._wait(self._client.execute(command, named), seconds)
         except (QMPError, TimeoutError, OSError) as error:
+            self._note("refusal", repr(error))
             raise MachineError(f"QEMU's monitor refused '{command}': {error!r}.") from error
+        self._note("answer", answer)
+        return answer
 
     def human(self, line: str) -> str:
         """Give a line to the human monitor and return what it prints."""
@@ -84,6 +91,10 @@ class Monitor:
                 return str(event.get("data", {}).get("reason"))
         return None
 
+    def _note(self, kind: str, content: object) -> None:
+        if self._record is not None:
+            self._record.monitor(kind, content)
+
     def _wait(self, work: Coroutine[Any, Any, Any], seconds: float) -> Any:  # noqa: ANN401 - whatever it gives
         future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, seconds), self._loop)
         return future.result(seconds + _CLOSE_SECONDS)
@@ -95,6 +106,7 @@ class Monitor:
     async def _listen(self) -> None:
         async for event in self._client.events:
             self.events.append(dict(event))
+            self._note("event", dict(event))
 
     async def _disconnect(self) -> None:
         if self._listener is not None:

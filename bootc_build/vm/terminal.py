@@ -13,7 +13,8 @@ import pexpect
 
 from bootc_build.vm.console import Console
 
-_ESCAPE = b"\x1d"  # Ctrl-]
+ESCAPE_KEY = "Ctrl-]"
+_ESCAPE = b"\x1d"
 _CHUNK = 4096
 
 
@@ -33,22 +34,31 @@ def attach(console: Console) -> None:
                 wake.send(b"!")
 
         console.add_listener(show)
-        selector.register(ended, selectors.EVENT_READ)
-        selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
-        while True:
-            ready = [key.fileobj for key, _ in selector.select()]
-            if ended in ready:
+        try:
+            if console.ended:  # Before the listener was there: nothing will wake this.
                 return
-            typed = os.read(sys.stdin.fileno(), _CHUNK)
-            if not typed:
-                selector.unregister(sys.stdin.fileno())
-                continue
-            try:
-                console.send(typed.partition(_ESCAPE)[0])
-            except pexpect.EOF:
-                return
-            if _ESCAPE in typed:
-                return
+            selector.register(ended, selectors.EVENT_READ)
+            selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
+            _type_into(console, selector, ended)
+        finally:
+            console.remove_listener(show)
+
+
+def _type_into(console: Console, selector: selectors.BaseSelector, ended: socket.socket) -> None:
+    while True:
+        ready = [key.fileobj for key, _ in selector.select()]
+        if ended in ready:
+            return
+        typed = os.read(sys.stdin.fileno(), _CHUNK)
+        if not typed:
+            selector.unregister(sys.stdin.fileno())
+            continue
+        try:
+            console.send(typed.partition(_ESCAPE)[0])
+        except pexpect.EOF:
+            return
+        if _ESCAPE in typed:
+            return
 
 
 @contextmanager
