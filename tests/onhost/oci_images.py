@@ -87,13 +87,16 @@ def digest_of(data: bytes) -> str:
 
 
 def compress(data: bytes, compression: str) -> tuple[bytes, str]:
-    """The blob and its media type; ``compression`` is ``gzip``, ``zstd`` or ``none``."""
+    """The blob and its media type; ``gzip``, ``zstd``, ``skippable`` or ``none``."""
     base = "application/vnd.oci.image.layer.v1.tar"
     if compression == "gzip":
         return gzip.compress(data, 1, mtime=0), base + "+gzip"
     if compression == "zstd":
         done = subprocess.run(["zstd", "-q", "-c"], input=data, check=True, capture_output=True)
         return done.stdout, base + "+zstd"
+    if compression == "skippable":
+        blob, media_type = compress(data, "zstd")
+        return b"\x5a\x2a\x4d\x18\x03\x00\x00\x00abc" + blob, media_type
     return data, base
 
 

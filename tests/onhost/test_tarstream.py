@@ -103,3 +103,29 @@ def test_a_tar_that_ends_early_is_refused(cut: int) -> None:
 def test_what_is_no_tar_is_refused() -> None:
     with pytest.raises(MalformedTarError, match="not a tar stream"):
         read_all(os.urandom(1024))
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "problem"),
+    [
+        ((108, 116), b"\xff" * 8, "owner"),  # -1 in base 256
+        ((116, 124), b"\x80\x00\x00\x01\x00\x00\x00\x00", "owner"),
+        ((124, 136), b"\xff" * 12, "size"),
+    ],
+)
+def test_numbers_out_of_range_are_malformed(
+    where: tuple[int, int], value: bytes, problem: str
+) -> None:
+    data = bytearray(tar_of([File("usr/a", data=b"1")]))
+    data[where[0] : where[1]] = value
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
+    with pytest.raises(MalformedTarError, match=problem):
+        read_all(bytes(data))
+
+
+@pytest.mark.parametrize("record", ["GNU.sparse.map", "GNU.sparse.realsize"])
+def test_a_sparse_map_of_nonsense_is_malformed(record: str) -> None:
+    pax = {"GNU.sparse.map": "0,1", "GNU.sparse.realsize": "5", record: "no number"}
+    with pytest.raises(MalformedTarError, match="impossible map"):
+        read_all(tar_of([File("usr/a", data=b"1", pax=pax)]))

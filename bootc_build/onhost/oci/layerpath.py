@@ -3,6 +3,7 @@
 etc/…               -> usr/etc/… (ostree keeps the image's /etc there and merges it into the host's)
 run tmp proc sys dev   the directory stays, its children are dropped: they belong to the running system
 /x, ./x, x//y, x/.     cleaned
+.wh..wh.x              dropped, unless it is the opaque marker: notes that aufs kept for itself
 ..                     refused
 """
 
@@ -11,6 +12,7 @@ from typing import Final
 
 WHITEOUT_PREFIX: Final = ".wh."
 OPAQUE: Final = ".wh..wh..opq"
+_AUFS_NOTE: Final = ".wh..wh."
 _RUNTIME_DIRECTORIES: Final = frozenset(("run", "tmp", "proc", "sys", "dev"))
 
 
@@ -34,6 +36,8 @@ def clean(name: str) -> str | None:
     top = parts[0]
     if top in _RUNTIME_DIRECTORIES:
         return top if len(parts) == 1 else None
+    if parts[-1].startswith(_AUFS_NOTE) and parts[-1] != OPAQUE:
+        return None
     if top == "etc" or (len(parts) == 1 and top == WHITEOUT_PREFIX + "etc"):
         parts.insert(0, "usr")
     return "/".join(parts)

@@ -20,6 +20,12 @@ _CHUNK: Final = 256 * 1024
 _QUEUED_CHUNKS: Final = 16
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_MAGIC_BYTES: Final = 4
+
+
+def _is_skippable(start: bytes) -> bool:
+    """Whether data starts with a frame of zstd that holds something else (zstd:chunked, for one, has such)."""
+    return 0x50 <= start[0] <= 0x5F and start[1:4] == b"\x2a\x4d\x18" if start else False  # noqa: PLR2004 - RFC 8878
 
 
 class DamagedLayerError(UserError):
@@ -66,7 +72,9 @@ class LayerStream:
 
     def __enter__(self) -> Self:
         self._first = self._fetch()
-        if self._first.startswith(_ZSTD_MAGIC):
+        while len(self._first) < _MAGIC_BYTES and (more := self._fetch()):
+            self._first += more
+        if self._first.startswith(_ZSTD_MAGIC) or _is_skippable(self._first):
             # Started here and not in the thread: the kernel ties a child's end to the thread that made it.
             self._zstd = self._resources.enter_context(
                 running(["zstd", "-dc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -35,6 +35,8 @@ _SPARSE_00: Final = b"GNU.sparse.offset"
 _SPARSE_KEYS: Final = frozenset((b"GNU.sparse.major", b"GNU.sparse.map", _SPARSE_00))
 _ZEROS: Final = bytes(BLOCK)
 _MAX_EXTENSION: Final = 16 * 1024 * 1024
+_NO_ID: Final = 2**32 - 1  # chown's "leave it"
+_MAX_SIZE: Final = 2**63 - 1
 _XATTR: Final = b"SCHILY.xattr."
 _XATTR_LIBARCHIVE: Final = b"LIBARCHIVE.xattr."
 
@@ -95,6 +97,7 @@ class TarReader:
                 continue
             if pax or self._globals:
                 _apply_pax(entry, {**self._globals, **pax} if self._globals else pax)
+            _check(entry)
             if entry.kind in _WITHOUT_CONTENT:
                 # Some writers give a link the size of its target; no content follows.
                 entry.size = entry.stored = 0
@@ -212,12 +215,20 @@ class TarReader:
 
     def _read_pax_sparse(self, entry: TarEntry, pax: dict[bytes, bytes]) -> None:
         entry.name = pax.get(b"GNU.sparse.name", entry.name)
-        entry.size = int(pax.get(b"GNU.sparse.realsize") or pax.get(b"GNU.sparse.size") or 0)
-        if pax.get(b"GNU.sparse.major") == b"1":
-            numbers = self._sparse_map_in_content()
-        else:
-            numbers = [int(text) for text in pax.get(b"GNU.sparse.map", b"").split(b",") if text]
-        entry.sparse = list(zip(numbers[::2], numbers[1::2], strict=True))
+        try:
+            entry.size = int(pax.get(b"GNU.sparse.realsize") or pax.get(b"GNU.sparse.size") or 0)
+            if pax.get(b"GNU.sparse.major") == b"1":
+                numbers = self._sparse_map_in_content()
+            else:
+                listed = pax.get(b"GNU.sparse.map", b"").split(b",")
+                numbers = [int(text) for text in listed if text]
+            entry.sparse = list(zip(numbers[::2], numbers[1::2], strict=True))
+        except ValueError as exc:
+            raise MalformedTarError(
+                f"The sparse file {entry.name!r} in it has an impossible map."
+            ) from exc
+        if min(numbers, default=0) < 0 or not 0 <= entry.size <= _MAX_SIZE:
+            raise MalformedTarError(f"The sparse file {entry.name!r} in it has an impossible map.")
 
     def _sparse_map_in_content(self) -> list[int]:
         """Version 1.0: a count and so many pairs, one number a line, padded to a block."""
@@ -228,6 +239,16 @@ class TarReader:
             lines = text.split(b"\n")
             if len(lines) > 1 and len(lines) > 2 * int(lines[0]) + 1:
                 return [int(line) for line in lines[1 : 2 * int(lines[0]) + 1]]
+
+
+def _check(entry: TarEntry) -> None:
+    """Refuse numbers and names that nothing behind this reader could hold."""
+    if not (0 <= entry.uid < _NO_ID and 0 <= entry.gid < _NO_ID):
+        raise MalformedTarError(f"The owner of {entry.name!r} in it is out of range.")
+    if entry.stored < 0 or entry.stored > _MAX_SIZE:
+        raise MalformedTarError(f"The size of {entry.name!r} in it is out of range.")
+    if b"\0" in entry.name or b"\0" in entry.link:
+        raise MalformedTarError(f"The name {entry.name!r} in it has a NUL.")
 
 
 def _zeros(size: int) -> Iterator[bytes]:

@@ -4,8 +4,9 @@ The merge commit carries manifest, configuration and digest under upstream's key
 reads what the other wrote.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import gi
 
@@ -105,15 +106,27 @@ def write_merge_commit(
     return commit
 
 
+class _AllPaths(Container[str]):
+    """Every path is in it."""
+
+    def __contains__(self, path: object) -> bool:
+        return True
+
+
+# A layer that upstream wrote does not say which of its directories had an entry. Upstream's merge then leaves the
+# mode of what is there already, so this one does too.
+_ALL_PATHS: Final = _AllPaths()
+
+
 def _content(repo: Repo, store: ObjectStore, layer: Layer, commit: str) -> LayerContent:
     metadata = repo.commit_metadata(commit)
-    implied, hardlinks = metadata.get(META_IMPLIED, []), metadata.get(META_HARDLINKS, {})
+    implied, hardlinks = metadata.get(META_IMPLIED), metadata.get(META_HARDLINKS, {})
     tree, meta = store.root_of(commit)
     return LayerContent(
         name=layer.name,
         tree=tree,
         meta=meta,
-        implied=frozenset(implied) if isinstance(implied, list) else frozenset(),
+        implied=frozenset(implied) if isinstance(implied, list) else _ALL_PATHS,
         hardlinks=hardlinks if isinstance(hardlinks, dict) else {},
         whiteouts=metadata.get(META_WHITEOUTS) is not False,
     )

@@ -43,6 +43,9 @@ META_IMPORTER: Final = "ostree.importer.version"
 
 # Up to here a file is handed over whole; above it goes through in pieces, so memory does not grow with it.
 _INLINE_BYTES: Final = 512 * 1024
+# Linux's NAME_MAX and PATH_MAX.
+_MAX_NAME: Final = 255
+_MAX_TARGET: Final = 4095
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ class LayerTree:
             content = self._write_file(reader, entry)
         elif kind == tarstream.SYMLINK:
             target = self._decode(entry.link)
+            if not 0 < len(entry.link) <= _MAX_TARGET:
+                raise self._bad(path, "is a symbolic link with an empty or an overlong target")
             content = self._store.write_symlink(entry.uid, entry.gid, entry.xattrs, target)
         elif kind == tarstream.HARD_LINK:
             self._add_link(path, entry)
@@ -137,6 +142,8 @@ class LayerTree:
 
     def _path(self, raw: bytes) -> str | None:
         name = self._decode(raw)
+        if len(raw) > _MAX_NAME and max(map(len, raw.split(b"/"))) > _MAX_NAME:
+            raise self._bad(name, f"has a name of more than {_MAX_NAME} bytes in it")
         try:
             return layerpath.clean(name)
         except layerpath.UnsafePathError as exc:

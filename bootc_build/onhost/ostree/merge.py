@@ -8,7 +8,7 @@ whole. Source: OCI image specification, "Image Layer Filesystem Changeset".
 The rule needs no libostree: it reads and writes directories through `DirectoryStore`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -49,7 +49,7 @@ class LayerContent:
     name: str
     tree: str
     meta: str
-    implied: frozenset[str] = frozenset()
+    implied: Container[str] = frozenset()
     hardlinks: Mapping[str, str] = field(default_factory=dict)
     whiteouts: bool = True
 

@@ -5,6 +5,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,28 @@ gi.require_version("OSTree", "1.0")
 from gi.repository import Gio, GLib, OSTree  # noqa: E402 - the version has to be chosen first
 
 _FULL: Final = "Make room, for example by removing files from /var, then try again."
+_EXPLAINED: Final = frozenset(
+    (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        errno.EPERM,
+        errno.ENOTSUP,
+        errno.E2BIG,
+        errno.ERANGE,
+    )
+)
 _DAMAGED: Final = "Check the repository with: ostree fsck"
+# libostree says nowhere which folder a transaction got: it is the one that is open after and was not before.
+_BEGINNING: Final = threading.Lock()
+# ostree.repo-config(5); the first two are from before 2023.4.
+_VERITY_KEYS: Final = (
+    ("fsverity", "required"),
+    ("fsverity", "opportunistic"),
+    ("ex-integrity", "fsverity"),
+    ("ex-integrity", "composefs"),
+)
 SYSTEM_REPO: Final = Path("/sysroot/ostree/repo")
 
 
@@ -37,6 +59,7 @@ class Repo:
 
     def __init__(self, native: OSTree.Repo) -> None:
         self.native = native
+        self.transaction_folder: int | None = None
 
     @property
     def path(self) -> Path:
@@ -101,14 +124,55 @@ class Repo:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Objects and refs written in the block appear when it ends well, else none of the refs do."""
-        self.native.prepare_transaction(None)
+        """Objects and refs written in the block appear when it ends well, else none of the refs do.
+
+        While it is open, ``transaction_folder`` is the descriptor of libostree's folder for it, if that was found.
+        """
+        with _BEGINNING:
+            before = self._staging_folders()
+            self.native.prepare_transaction(None)
+            new = self._staging_folders() - before
+        self.transaction_folder = next(iter(new))[0] if len(new) == 1 else None
         try:
             yield
         except BaseException:
+            self.transaction_folder = None
             self.native.abort_transaction(None)
             raise
+        self.transaction_folder = None
         self.native.commit_transaction(None)
+
+    def another(self) -> "Repo":
+        """The same repository, opened once more: each has a transaction of its own."""
+        again = Repo.open(self.path)
+        again.native.set_disable_fsync(self.native.get_disable_fsync())
+        return again
+
+    @property
+    def objects_folder(self) -> int | None:
+        """A descriptor of the folder with all objects, or None."""
+        wanted = self.path / "objects"
+        return next((fd for fd, target in open_folders() if target == wanted), None)
+
+    @property
+    def wants_verity(self) -> bool:
+        """Whether files are to be sealed with fs-verity as they are written."""
+        config = self.native.get_config()
+        for group, key in _VERITY_KEYS:
+            try:
+                if config.get_string(group, key) not in ("false", "no", "0"):
+                    return True
+            except GLib.Error:
+                continue
+        return False
+
+    def _staging_folders(self) -> set[tuple[int, Path]]:
+        tmp = self.path / "tmp"
+        return {
+            (fd, target)
+            for fd, target in open_folders()
+            if target.parent == tmp and target.name.startswith("staging-") and target.is_dir()
+        }
 
     def disable_fsync(self) -> None:
         """Do not wait for the disk: for scratch trees that are copied elsewhere afterwards."""
@@ -150,6 +214,19 @@ class Repo:
         return cls(native)
 
 
+def open_folders() -> Iterator[tuple[int, Path]]:
+    """Descriptors of this process and what they lead to."""
+    try:
+        names = os.listdir("/proc/self/fd")  # noqa: PTH208 - names only
+    except OSError:
+        return
+    for name in names:
+        try:
+            yield int(name), Path(f"/proc/self/fd/{name}").readlink()
+        except OSError:
+            continue
+
+
 @contextmanager
 def explained(repo: Repo) -> Iterator[None]:
     """Writing to a repository: what libostree or the system refuses becomes an error for the user.
@@ -163,7 +240,7 @@ def explained(repo: Repo) -> Iterator[None]:
         remedy = _FULL if "No space left" in exc.message else _DAMAGED
         raise UserError(f"{repo.path} cannot be written: {exc.message}.", remedy) from exc
     except OSError as exc:
-        if exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EPERM):
+        if exc.errno not in _EXPLAINED:
             raise
         remedy = _FULL if exc.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise UserError(f"{repo.path} cannot be written: {exc.strerror}.", remedy) from exc

@@ -6,9 +6,11 @@ layer that is most of an import's time. A file object of a ``bare`` repository i
 of its checksum, so this module makes it with five system calls.
 
 What stays libostree's: the transaction. Objects go to ``tmp/staging-…/XX/`` where it puts its own; ending the
-transaction syncs the file system and moves everything from there into ``objects/``; aborting, or the next
-transaction after a crash, removes it. Where the folder is not found (another repository mode, another
-libostree), `open_staging` gives None and the caller uses libostree's functions.
+transaction syncs the file system and moves everything from there into ``objects/``; aborting removes it. After
+a crash the next transaction of the same boot takes the folder over with all that is in it, so a file gets the
+name of an object only when it is complete; what has another name libostree removes. Where the folder is not
+found (another repository mode, another libostree), or the repository wants fs-verity, which libostree turns on
+file by file, `open_staging` gives None and the caller uses libostree's functions.
 
 The checksum: SHA-256 of the file header, a GVariant ``(uuuusa(ayay))`` of owner, group, mode, device, link
 target and extended attributes, prefixed by its size, all numbers big-endian, and then of the content.
@@ -16,9 +18,9 @@ target and extended attributes, prefixed by its size, all numbers big-endian, an
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import gi
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 _S_IFREG: Final = 0o100000
-_CREATE: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+_PARTIAL: Final = "bootc-"
+_HOLE_BYTES: Final = 64 * 1024
+_HOLE: Final = bytes(1024 * 1024)
 _HEADER_TYPE: Final = "(uuuusa(ayay))"
 
 
@@ -49,7 +53,6 @@ class Staging:
         self._objects = objects
         self._headers: dict[tuple[int, int, int], _Hash] = {}
         self._user, self._group = os.geteuid(), os.getegid()
-        self._large_files = 0
 
     def write_file(
         self, uid: int, gid: int, mode: int, xattrs: Mapping[bytes, bytes], data: bytes
@@ -59,20 +62,11 @@ class Staging:
         hasher.update(data)
         checksum = hasher.hexdigest()
         name = f"{checksum[:2]}/{checksum[2:]}.file"
-        if self._known(name):
-            return checksum
-        try:
-            fd = os.open(name, _CREATE, 0o600, dir_fd=self._folder)
-        except FileExistsError:
-            return checksum
-        except FileNotFoundError:
-            os.mkdir(checksum[:2], 0o755, dir_fd=self._folder)
-            fd = os.open(name, _CREATE, 0o600, dir_fd=self._folder)
-        try:
-            _write_all(fd, data)
-            self._finish(fd, uid, gid, mode, xattrs)
-        finally:
-            os.close(fd)
+        if not self._known(name):
+            with self._partial() as (partial, fd):
+                _write_all(fd, data)
+                self._finish(fd, uid, gid, mode, xattrs)
+            self._name(partial, name)
         return checksum
 
     def write_large_file(
@@ -86,26 +80,38 @@ class Staging:
     ) -> str:
         """Write a file piece by piece; its checksum."""
         hasher = self._header(uid, gid, mode, xattrs)
-        self._large_files += 1
-        # libostree moves only what lies in folders with names of two letters and removes the rest.
-        partial = f"bootc-{self._large_files}"
-        fd = os.open(partial, _CREATE, 0o600, dir_fd=self._folder)
-        try:
+        with self._partial() as (partial, fd):
             for chunk in chunks:
                 hasher.update(chunk)
-                _write_all(fd, chunk)
+                _write_or_skip(fd, chunk)
+            # The last of it may have been a hole.
+            os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
             self._finish(fd, uid, gid, mode, xattrs)
-        finally:
-            os.close(fd)
         checksum = hasher.hexdigest()
-        with suppress(FileExistsError):
-            os.mkdir(checksum[:2], 0o755, dir_fd=self._folder)
         name = f"{checksum[:2]}/{checksum[2:]}.file"
         if self._known(name):
             os.unlink(partial, dir_fd=self._folder)
         else:
-            os.rename(partial, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            self._name(partial, name)
         return checksum
+
+    @contextmanager
+    def _partial(self) -> Iterator[tuple[str, int]]:
+        """A new file under a name that no object has, and its descriptor."""
+        partial = f"{_PARTIAL}{threading.get_native_id()}"
+        flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC
+        fd = os.open(partial, flags, 0o600, dir_fd=self._folder)
+        try:
+            yield partial, fd
+        finally:
+            os.close(fd)
+
+    def _name(self, partial: str, name: str) -> None:
+        try:
+            os.rename(partial, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except FileNotFoundError:
+            os.mkdir(name[:2], 0o755, dir_fd=self._folder)
+            os.rename(partial, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
     def _known(self, name: str) -> bool:
         return os.access(name, os.F_OK, dir_fd=self._objects, follow_symlinks=False)
@@ -138,6 +144,14 @@ def _write_all(fd: int, data: bytes) -> None:
         written += os.write(fd, data[written:])
 
 
+def _write_or_skip(fd: int, data: bytes) -> None:
+    """Write a piece of a large file; nothing but zeros becomes a hole."""
+    if len(data) >= _HOLE_BYTES and data == _HOLE[: len(data)]:
+        os.lseek(fd, len(data), os.SEEK_CUR)
+    else:
+        _write_all(fd, data)
+
+
 def _encode_header(uid: int, gid: int, mode: int, xattrs: Mapping[bytes, bytes]) -> bytes:
     numbers = b"".join(n.to_bytes(4, "big") for n in (uid, gid, _S_IFREG | mode, 0))
     # The numbers are fixed in front and the attributes come last; only the (empty) target's end is noted.
@@ -152,34 +166,10 @@ def _encode_header(uid: int, gid: int, mode: int, xattrs: Mapping[bytes, bytes])
 
 def open_staging(repo: Repo) -> Staging | None:
     """The folder of the repository's open transaction, or None where libostree has to write itself."""
-    if repo.native.get_mode() != OSTree.RepoMode.BARE or os.geteuid() != 0:
+    if repo.native.get_mode() != OSTree.RepoMode.BARE or os.geteuid() != 0 or repo.wants_verity:
         return None
-    repository = _target(repo.native.get_dfd())
-    if repository is None:
+    folder = repo.transaction_folder
+    objects = repo.objects_folder
+    if folder is None or objects is None:
         return None
-    open_folders = {fd: target for fd in _open_fds() if (target := _target(fd)) is not None}
-    staging = [
-        fd
-        for fd, target in open_folders.items()
-        if target.parent == repository / "tmp"
-        and target.name.startswith("staging-")
-        and target.is_dir()
-    ]
-    objects = [fd for fd, target in open_folders.items() if target == repository / "objects"]
-    if len(staging) != 1 or not objects:
-        return None
-    return Staging(staging[0], objects[0])
-
-
-def _open_fds() -> list[int]:
-    try:
-        return [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 - names only
-    except OSError:
-        return []
-
-
-def _target(fd: int) -> Path | None:
-    try:
-        return Path(f"/proc/self/fd/{fd}").readlink()
-    except OSError:
-        return None
+    return Staging(folder, objects)
