@@ -271,7 +271,14 @@ def tag_image(image: str, names: Sequence[str]) -> None:
     run(["buildah", "tag", image, *names])
 
 
-def push(image: str, destination: str, *, fast: bool = False, tls_verify: bool = True) -> str:
+def push(
+    image: str,
+    destination: str,
+    *,
+    fast: bool = False,
+    tls_verify: bool = True,
+    auth_file: Path | None = None,
+) -> str:
     """Copy a local image out and return the digest of the manifest that arrived ("sha256:…").
 
     Args:
@@ -279,6 +286,7 @@ def push(image: str, destination: str, *, fast: bool = False, tls_verify: bool =
         destination: with its transport, such as "docker://registry.example/os:v1".
         fast: compress the layers little rather than well.
         tls_verify: insist on TLS and a good certificate.
+        auth_file: an auth.json to be used instead of the user's own.
 
     Raises:
         CommandError: no such image, refused, or no space.
@@ -289,6 +297,7 @@ def push(image: str, destination: str, *, fast: bool = False, tls_verify: bool =
                 *("buildah", "push", "--quiet", "--digestfile", digest.name),
                 *(["--compression-format", "gzip", "--compression-level", "1"] if fast else []),
                 *([] if tls_verify else ["--tls-verify=false"]),
+                *([] if auth_file is None else ["--authfile", str(auth_file)]),
                 *(image, destination),
             ]
         )

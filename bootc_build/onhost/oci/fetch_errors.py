@@ -15,6 +15,10 @@ _NOT_FOUND: Final = (
 )
 _DENIED: Final = ("unauthorized", "authentication required", "denied")
 _UNREACHABLE: Final = ("connection refused", "no such host", "i/o timeout", "no route")
+_NO_TLS: Final = (
+    "server gave http response to https client",
+    "first record does not look like a tls handshake",
+)
 
 
 class FetchError(UserError):
@@ -49,7 +53,7 @@ def explain(image: ImageReference, said: str, auth_file: Path | None) -> FetchEr
             f"{where} does not give '{name}' to {used}: {said}",
             f"Log in: skopeo login --authfile {auth_file or '/etc/ostree/auth.json'} {where}",
         )
-    if "server gave http response to https client" in low:
+    if any(words in low for words in _NO_TLS):
         return FetchError(
             f"{where} does not speak TLS, so '{name}' cannot be fetched safely: {said}",
             f'To allow it, declare [[registry]] location="{where}" insecure=true in /etc/containers/registries.conf.d/',
