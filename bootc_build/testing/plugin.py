@@ -18,7 +18,8 @@ from bootc_build.onhost.errors import UserError
 if TYPE_CHECKING:
     from bootc_build.testing.factory import MachineFactory
     from bootc_build.vm.machine import Machine
-    from bootc_build.vm.registry import Registry
+
+pytest_plugins = ["bootc_build.testing.registry"]
 
 _JOURNAL_SECONDS = 60.0
 _TAIL_LINES = 30
@@ -68,15 +69,6 @@ def bootc_vm_module(
 ) -> Iterator["MachineFactory"]:
     """The same for machines that the tests of a module share."""
     yield from _machines_of(request, bootc_artifacts)
-
-
-@pytest.fixture
-def bootc_registry() -> Iterator["Registry"]:
-    """A registry on loopback, empty, for one test."""
-    from bootc_build.vm.registry import Registry  # noqa: PLC0415
-
-    with Registry() as registry:
-        yield registry
 
 
 @pytest.hookimpl(wrapper=True)

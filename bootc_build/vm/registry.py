@@ -147,6 +147,11 @@ class Registry:
         return self._credentials.auth_json([address])
 
     @property
+    def has_tls(self) -> bool:
+        """Whether it speaks TLS."""
+        return self._tls
+
+    @property
     def authority(self) -> Path:
         """The certificate of the authority that clients have to trust (PEM).
 

@@ -157,12 +157,12 @@ class Entry:
         self.request = replace(self.request, status=status)
 
     def sent(self, size: int) -> None:
-        """So many more bytes of the body have gone out."""
+        """So many more bytes of the body go out."""
         self.request = replace(self.request, sent=self.request.sent + size)
 
-    def completed(self) -> None:
-        """The whole answer was sent."""
-        self.request = replace(self.request, complete=True)
+    def completed(self, *, complete: bool = True) -> None:
+        """The whole answer goes out; noted before it does, so that who has it finds it here."""
+        self.request = replace(self.request, complete=complete)
 
     def suffered(self, fault: str) -> None:
         """What was done to it on purpose."""

@@ -59,17 +59,3 @@ def test_the_log_of_a_test_that_passed_stays_only_on_request(
     result.assert_outcomes(passed=1)
     _no_machine_is_left(result)
     assert len(_logs(pytester)) == kept
-
-
-def test_the_registry_fixture_gives_a_registry(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        """
-        import urllib.request
-
-        def test_it(bootc_registry):
-            url = f"http://{bootc_registry.address}/v2/"
-            with urllib.request.urlopen(url) as answer:
-                assert answer.status == 200
-        """
-    )
-    pytester.runpytest_subprocess().assert_outcomes(passed=1)

@@ -1,0 +1,70 @@
+"""The registry's part of the pytest plugin: the fixture, its options, and the check after each test."""
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from bootc_build.vm.registry import Registry
+
+_MARKER = "bootc_registry"
+_LOG_LINES = 60
+_REGISTRIES: pytest.StashKey[list["Registry"]] = pytest.StashKey()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marker."""
+    config.addinivalue_line(
+        "markers",
+        "bootc_registry(tls=False, auth=None): options of the fixture bootc_registry; "
+        "auth is a pair of user and password",
+    )
+
+
+@pytest.fixture
+def bootc_registry(request: pytest.FixtureRequest) -> Iterator["Registry"]:
+    """A registry on loopback, empty, for one test; the marker of the same name takes its options.
+
+    After the test, what it expects of the registry's clients (`bootc_registry.faults`) is checked.
+    """
+    from bootc_build.vm.registry import Registry  # noqa: PLC0415
+
+    with Registry(**_options(request.node)) as registry:
+        registries = request.node.stash.setdefault(_REGISTRIES, [])
+        registries.append(registry)
+        yield registry
+        registries.remove(registry)
+
+
+def _options(node: pytest.Item) -> dict[str, Any]:
+    marker = node.get_closest_marker(_MARKER)
+    if marker is None:
+        return {}
+    unknown = sorted(set(marker.kwargs) - {"tls", "auth"})
+    if marker.args or unknown:
+        raise pytest.UsageError(
+            f"{node.nodeid}: the marker {_MARKER} takes tls=… and auth=(user, password) only"
+        )
+    return dict(marker.kwargs)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """A test that passes has to have seen what it expected; one that fails says enough already."""
+    yield
+    for registry in item.stash.get(_REGISTRIES, []):
+        registry.faults.check()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the last requests of a failed test's registry."""
+    report = yield
+    if report.failed and report.when == "call":
+        for registry in item.stash.get(_REGISTRIES, []):
+            lines = registry.log_text().splitlines()[-_LOG_LINES:]
+            report.sections.append((f"registry {registry.address}", "\n".join(lines)))
+    return report
