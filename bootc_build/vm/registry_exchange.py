@@ -26,7 +26,7 @@ _TICK = 0.05
 # RFC 9110, 7.6.1: they speak of one connection, not of the message.
 _HOP_BY_HOP = {
     *("connection", "expect", "keep-alive", "proxy-connection"),
-    *("te", "trailer", "transfer-encoding", "upgrade"),
+    *("te", "trailer", "transfer-encoding", "upgrade"),  # codespell:ignore te
 }
 _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
