@@ -1,11 +1,14 @@
 """The registry's part of the pytest plugin: the fixture, its options, and the check after each test."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from bootc_build.testing.faults import NamedFault
     from bootc_build.vm.registry import Registry
 
 _MARKER = "bootc_registry"
@@ -35,6 +38,23 @@ def bootc_registry(request: pytest.FixtureRequest) -> Iterator["Registry"]:
         registries.append(registry)
         yield registry
         registries.remove(registry)
+
+
+@pytest.fixture
+def bootc_fault(
+    bootc_registry: "Registry",
+) -> Callable[[str], AbstractContextManager["NamedFault"]]:
+    """Let the test's registry have a fault for a while.
+
+        with bootc_fault("stalled-layer") as fault:
+            ...
+
+    At the end of the block the fault must have happened; then it is over. `fault.passes` says whether a client
+    that tries again by itself gets through. The names are those of `bootc_build.testing.faults.REGISTRY_FAULTS`.
+    """
+    from bootc_build.testing.faults import registry_fault  # noqa: PLC0415
+
+    return partial(registry_fault, bootc_registry)
 
 
 def _options(node: pytest.Item) -> dict[str, Any]:

@@ -104,3 +104,41 @@ def test_it(bootc_registry):
     )
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*takes tls=* and auth=(user, password) only*"])
+
+
+def test_a_fault_by_name_is_over_after_its_block(pytester: pytest.Pytester) -> None:
+    result = _run(
+        pytester,
+        """
+def test_it(bootc_registry, bootc_fault):
+    with bootc_fault("registry-down") as fault:
+        assert not fault.passes
+        with pytest.raises(OSError):
+            ask(bootc_registry)
+    assert ask(bootc_registry) == 200
+""",
+    )
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("registry-503", "*GET tag: answered 503: never happened"),
+        ("none", "*There is no fault 'none'.*"),
+        ("expired-certificate", "*needs a registry with TLS*"),
+    ],
+)
+def test_a_fault_by_name_that_cannot_be_or_did_not_happen_fails_the_test(
+    pytester: pytest.Pytester, name: str, said: str
+) -> None:
+    result = _run(
+        pytester,
+        f"""
+def test_it(bootc_fault):
+    with bootc_fault("{name}"):
+        pass
+""",
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([said])
