@@ -1,23 +1,34 @@
 """``bootc status``: show what is booted, queued and kept for rollback."""
 
-import argparse
-import json
-import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from bootc_build.onhost.errors import UsageError
-from bootc_build.onhost.host.document import Host
 
+if TYPE_CHECKING:
+    import argparse
+
+_FORMATS = ("humanreadable", "yaml", "json")
 # Both name the one version that there is.
 _FORMAT_VERSIONS = (0, 1)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+class Options(NamedTuple):
+    """What is asked for; ``format`` is one of `_FORMATS`, or None for what suits the output."""
+
+    format: str | None = None
+    format_version: int = 1
+    booted: bool = False
+    verbose: bool = False
+
+
+def add_arguments(parser: "argparse.ArgumentParser") -> None:
     """Declare the arguments."""
+    import argparse  # noqa: PLC0415 - see `plain_options`
+
     parser.add_argument(
-        "--format",
-        choices=("humanreadable", "yaml", "json"),
-        help="default: humanreadable on a terminal, else yaml",
+        "--format", choices=_FORMATS, help="default: humanreadable on a terminal, else yaml"
     )
     parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
@@ -25,61 +36,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="version of the document; 1 is the only one",
+        help="version of the document; 1 is the only one, and 0 another name of it",
     )
     parser.add_argument("--booted", action="store_true", help="only what is booted")
     parser.add_argument("-v", "--verbose", action="store_true", help="more, for people")
 
 
-def _read() -> Host:
-    # A container that happens to run on such a host is no such host, and must not wait for libostree.
-    if not os.path.exists("/run/ostree-booted"):  # noqa: PTH110 - pathlib costs
-        return Host()
-    from bootc_build.onhost.host.medium import is_read_only  # noqa: PLC0415
-    from bootc_build.onhost.host.status import read_host  # noqa: PLC0415
-    from bootc_build.onhost.ostree.sysroot_files import (  # noqa: PLC0415
-        SysrootFiles,
-        UnknownLayoutError,
-    )
+def plain_options(arguments: Sequence[str]) -> Options | None:
+    """Read the plain forms of the arguments, as argparse would; None where argparse has to.
 
-    read_only = is_read_only("/sysroot")
-    files = SysrootFiles()
-    try:
-        return read_host(files.deployments(), files, read_only=read_only)
-    except UnknownLayoutError:
-        from bootc_build.onhost.ostree.sysroot import open_system  # noqa: PLC0415 - takes time
-
-        sysroot = open_system(writing=False)
-        return read_host(sysroot.deployments(), sysroot.repo, read_only=read_only)
-
-
-def _yaml(host: Host) -> str:
-    import yaml  # noqa: PLC0415 - only this format needs it
-
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    return str(yaml.dump(host.to_dict(), Dumper=dumper, sort_keys=False, width=10_000))
+    For the speed of what scripts and people call most: argparse takes longer than the rest.
+    """
+    options = Options()
+    formats = {f"--format={name}": name for name in _FORMATS}
+    for argument in arguments:
+        if argument == "--json":
+            options = options._replace(format=options.format or "json")
+        elif argument in formats:
+            options = options._replace(format=formats[argument])
+        elif argument == "--booted":
+            options = options._replace(booted=True)
+        elif argument in ("-v", "--verbose"):
+            options = options._replace(verbose=True)
+        else:
+            return None
+    return options
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: "argparse.Namespace") -> int:
     """Print the document."""
-    from bootc_build.onhost.host import render  # noqa: PLC0415
+    chosen = args.format or ("json" if args.json else None)
+    return show(Options(chosen, args.format_version, args.booted, args.verbose))
 
-    if args.format_version not in _FORMAT_VERSIONS:
+
+def show(options: Options) -> int:
+    """Print the document.
+
+    Raises:
+        UsageError: there is no such version of it.
+    """
+    if options.format_version not in _FORMAT_VERSIONS:
         raise UsageError(
-            f"Unsupported format version: {args.format_version}.", "Use --format-version=1."
+            f"Unsupported format version: {options.format_version}.", "Use --format-version=1."
         )
-    host = _read()
-    if args.booted:
+    from bootc_build.onhost.host.running import read_running_host  # noqa: PLC0415
+
+    host = read_running_host()
+    if options.booted:
         host = host.booted_only()
-    chosen = args.format or (
-        "json" if args.json else "humanreadable" if sys.stdout.isatty() else "yaml"
-    )
+    chosen = options.format or ("humanreadable" if sys.stdout.isatty() else "yaml")
     if chosen == "json":
+        import json  # noqa: PLC0415 - each format needs a module of its own
+
         text = json.dumps(host.to_dict(), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
         text += "\n"
     elif chosen == "yaml":
-        text = _yaml(host)
+        from bootc_build.onhost.cli.yaml_text import to_yaml  # noqa: PLC0415
+
+        text = to_yaml(host.to_dict())
     else:
-        text = render.human(host, verbose=args.verbose)
+        from bootc_build.onhost.host import render  # noqa: PLC0415
+
+        text = render.human(host, verbose=options.verbose)
     sys.stdout.write(text)
     return 0

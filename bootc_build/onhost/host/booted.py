@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bootc_build.onhost import process
-from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import status
 from bootc_build.onhost.host.document import Host
+from bootc_build.onhost.host.running import require_booted_host, require_running
 
 if TYPE_CHECKING:
     from bootc_build.onhost.ostree.sysroot import Sysroot
@@ -25,21 +25,6 @@ class BootedSystem:
     sysroot: "Sysroot"
     slots: status.Slots
     host: Host
-
-
-def require_booted_host() -> None:
-    """Refuse to go on in a container or on a machine that was not booted through ostree.
-
-    Raises:
-        UserError: not a booted host, or not root.
-    """
-    if not os.path.exists("/run/ostree-booted"):  # noqa: PTH110 - asked on every start; pathlib costs
-        raise UserError(
-            "this command requires a booted host system",
-            "Run it on a system that was booted from an image, not in a container.",
-        )
-    if os.geteuid() != 0:
-        raise UserError("this command requires root privileges", "Run it as root or with sudo.")
 
 
 def lock_holders(lock: str = _LOCK) -> list[str]:
@@ -82,12 +67,7 @@ def open_for_change(say: Callable[[str], None]) -> Iterator[BootedSystem]:
 
     sysroot = open_system(writing=True)
     with sysroot.locked(on_wait=lambda: say(waiting_message())):
-        slots = status.slots(sysroot.deployments())
-        if slots is None:
-            raise UserError(
-                "The running system is none of the deployments on its disk.",
-                "Look at: ostree admin status",
-            )
+        slots = require_running(status.slots(sysroot.deployments()))
         host = status.read_host(sysroot.deployments(), sysroot.repo)
         yield BootedSystem(sysroot, slots, host)
 

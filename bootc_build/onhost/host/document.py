@@ -4,9 +4,10 @@
 YAML. Optional parts that are absent are ``null``, except where upstream leaves the key out.
 """
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal
+
+from bootc_build.onhost.record import record
 
 API_VERSION: Final = "org.containers.bootc/v1"
 KIND: Final = "BootcHost"
@@ -16,7 +17,7 @@ Document = dict[str, object]
 Signature = dict[str, str] | Literal["containerPolicy", "insecure"]
 
 
-@dataclass(frozen=True)
+@record
 class ImageReferenceStatus:
     """An image reference as the document spells it: ``registry`` and ``quay.io/a/b:1``."""
 
@@ -35,7 +36,7 @@ class ImageReferenceStatus:
         return self.image if self.transport == "registry" else f"{self.transport}:{self.image}"
 
 
-@dataclass(frozen=True)
+@record
 class ImageStatus:
     """An image that is on the host, or that could be."""
 
@@ -56,7 +57,7 @@ class ImageStatus:
         }
 
 
-@dataclass(frozen=True)
+@record
 class OstreeStatus:
     """Where libostree has a deployment."""
 
@@ -73,7 +74,7 @@ class OstreeStatus:
         }
 
 
-@dataclass(frozen=True)
+@record
 class BootEntry:
     """One deployment. ``image`` is absent where it was not made from a container image."""
 
@@ -99,7 +100,7 @@ class BootEntry:
         }
 
 
-@dataclass(frozen=True)
+@record
 class UsrOverlay:
     """What is mounted over /usr: may it be written to, and does it survive a reboot?"""
 
@@ -117,7 +118,7 @@ class UsrOverlay:
         return f"{self.persistence}, {access}"
 
 
-@dataclass(frozen=True)
+@record
 class HostStatus:
     """What is there. All empty on a machine that was not booted through ostree."""
 
@@ -151,7 +152,7 @@ class HostStatus:
         }
 
 
-@dataclass(frozen=True)
+@record
 class HostSpec:
     """What is wanted: the image to track, and whether the rollback is booted next."""
 
@@ -166,12 +167,12 @@ class HostSpec:
         }
 
 
-@dataclass(frozen=True)
+@record
 class Host:
     """The whole document."""
 
-    spec: HostSpec = field(default_factory=HostSpec)
-    status: HostStatus = field(default_factory=HostStatus)
+    spec: HostSpec = HostSpec()
+    status: HostStatus = HostStatus()
 
     def to_dict(self) -> Document:
         """The document's form."""

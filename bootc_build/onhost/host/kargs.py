@@ -12,11 +12,14 @@ difference between the old and the new image's files. Pure functions over tuples
 import platform
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from bootc_build.onhost.errors import UserError
 
 KARGS_DIRECTORY = "usr/lib/bootc/kargs.d"
 _KNOWN_KEYS = {"kargs", "match-architectures"}
+# libostree's own: it names the deployment, and is written anew with every boot entry.
+DEPLOYMENT_ARGUMENT = "ostree"
 
 Arguments = tuple[str, ...]
 
@@ -106,3 +109,95 @@ def without(arguments: Sequence[str], deletions: Sequence[str]) -> Arguments:
             for gone in deletions
         )
     )
+
+
+def of_deployment(options: str) -> Arguments:
+    """The arguments in the options of a boot entry, without the one that names the deployment."""
+    return without(split_command_line(options), [DEPLOYMENT_ARGUMENT])
+
+
+@dataclass(frozen=True)
+class Edits:
+    """Changes to a command line, in the words of rpm-ostree; each is ``NAME`` or ``NAME=VALUE``.
+
+    Args:
+        append: add at the end, even when it is there already.
+        append_if_missing: add at the end, unless it is there.
+        delete: ``NAME`` has to be there once, ``NAME=VALUE`` at least once; the first is removed.
+        delete_if_present: all of it, if any.
+        replace: ``NAME=OLD=NEW``, or ``NAME=NEW`` where the name is there once.
+    """
+
+    append: tuple[str, ...] = ()
+    append_if_missing: tuple[str, ...] = ()
+    delete: tuple[str, ...] = ()
+    delete_if_present: tuple[str, ...] = ()
+    replace: tuple[str, ...] = ()
+
+    @property
+    def mentioned(self) -> Arguments:
+        """Every argument that is named."""
+        kinds = (self.append, self.append_if_missing, self.delete, self.delete_if_present)
+        return tuple(each for kind in (*kinds, self.replace) for each in kind)
+
+
+def edited(current: Sequence[str], edits: Edits) -> Arguments:
+    """A command line after deletions, replacements and additions, in this order.
+
+    Raises:
+        UserError: something to delete or replace is not there, or it is not clear which is meant.
+    """
+    for each in edits.mentioned:
+        _check_argument(each)
+    arguments = list(current)
+    for gone in edits.delete:
+        del arguments[_place(arguments, gone)]
+    arguments = list(without(arguments, edits.delete_if_present))
+    for change in edits.replace:
+        _replace(arguments, change)
+    arguments.extend(edits.append)
+    for new in edits.append_if_missing:
+        if new not in arguments:
+            arguments.append(new)
+    return tuple(arguments)
+
+
+def _check_argument(argument: str) -> None:
+    if split_command_line(argument) != (argument,) or argument.count('"') % 2:
+        raise UserError(
+            f"{argument!r} is not one kernel argument.",
+            'Quote a value with blanks as the kernel does: name="a b"; repeat the option for more.',
+        )
+    if not _name(argument):
+        raise UserError(f"'{argument}' has no name.")
+    if _name(argument) == DEPLOYMENT_ARGUMENT:
+        raise UserError("'ostree=' names the deployment that is booted; it cannot be changed.")
+
+
+def _name(argument: str) -> str:
+    return argument.partition("=")[0]
+
+
+def _place(arguments: Sequence[str], wanted: str) -> int:
+    """Where an argument is, by its name and value, or by its name alone."""
+    if wanted in arguments:
+        return arguments.index(wanted)
+    places = [index for index, each in enumerate(arguments) if _name(each) == wanted]
+    if not places:
+        raise UserError(f"There is no kernel argument '{wanted}'.", "Look at: bootc kargs")
+    if len(places) > 1:
+        values = ", ".join(arguments[index] for index in places)
+        raise UserError(f"'{wanted}' is there more than once: {values}.", "Say which: NAME=VALUE.")
+    return places[0]
+
+
+def _replace(arguments: list[str], change: str) -> None:
+    name, equals, rest = change.partition("=")
+    if not equals:
+        raise UserError(f"'{change}' says no new value.", "Write NAME=NEW or NAME=OLD=NEW.")
+    old, equals, new = rest.partition("=")
+    # A new value may have an equals sign itself: root=UUID=x.
+    if equals and f"{name}={old}" in arguments:
+        arguments[arguments.index(f"{name}={old}")] = f"{name}={new}"
+        return
+    arguments[_place(arguments, name)] = f"{name}={rest}"

@@ -5,9 +5,9 @@ Format: a GLib key file (groups in brackets, ``key=value``). One key is ours,
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.record import record
 
 _GROUP = "origin"
 _KEY = "container-image-reference"
@@ -40,7 +40,7 @@ def _escape(value: str) -> str:
     return "\\s" + escaped[1:] if escaped.startswith(" ") else escaped
 
 
-@dataclass(frozen=True)
+@record
 class Origin:
     """An origin file. ``groups`` maps group to key to the value as written (escapes included)."""
 
@@ -92,6 +92,10 @@ class Origin:
     def incompatible(self) -> bool:
         """Whether rpm-ostree changed the tree locally, which an image upgrade would silently undo."""
         return not _RPM_OSTREE_GROUPS.isdisjoint(self.groups)
+
+    def lasting(self) -> "Origin":
+        """This origin without what was true of one deployment only, for another of the same image."""
+        return Origin({name: keys for name, keys in self.groups.items() if name != _TRANSIENT})
 
     def tracking(self, reference: str) -> "Origin":
         """This origin turned to another image, for a new deployment: foreign groups stay."""

@@ -45,27 +45,55 @@ def stage(
     Raises:
         UserError: a kargs.d file of the image is wrong; libostree cannot (no space, …).
     """
+    repo = system.sysroot.repo
+    check_kernel(repo, pulled.merge_commit)
+    # What was queued meanwhile may have arguments that the owner changed; /etc is the booted one's.
+    current = system.slots.staged or system.slots.booted
+    new = kargs.upgraded(
+        kargs.of_deployment(current.options),
+        _image_kargs(repo, current.checksum),
+        _image_kargs(repo, pulled.merge_commit),
+    )
+    origin = Origin.parse(system.slots.booted.origin).tracking(image.to_origin())
+    queue(system, pulled.merge_commit, origin, new, digest=pulled.manifest_digest, hold=hold)
+    return Queued(image, pulled.config.version, pulled.manifest_digest)
+
+
+def queue(
+    system: BootedSystem,
+    commit: str,
+    origin: Origin,
+    arguments: kargs.Arguments,
+    *,
+    digest: str,
+    hold: bool = False,
+) -> None:
+    """Queue a commit of the repository for the next boot, and remove what is no longer needed.
+
+    Args:
+        system: the running system, its lock held; /etc is merged from its booted deployment.
+        commit: what to deploy.
+        origin: what the new deployment tracks.
+        arguments: the whole kernel command line, without ``ostree=``.
+        digest: what those are told who watch for reboots that are required.
+        hold: keep it from being booted until it is released.
+
+    Raises:
+        UserError: libostree cannot (no space, …).
+    """
     sysroot = system.sysroot
-    repo = sysroot.repo
     stateroot = system.slots.booted.stateroot
     merge = sysroot.merge_deployment(stateroot)
     if merge is None:
         raise UserError(f"There is no deployment of '{stateroot}' to take /etc from.")
-    check_kernel(repo, pulled.merge_commit)
-    current = kargs.without(kargs.split_command_line(merge.options), ["ostree"])
     sysroot.stage(
         stateroot=stateroot,
-        commit=pulled.merge_commit,
-        origin=Origin.parse(merge.origin).tracking(image.to_origin()).serialise(),
+        commit=commit,
+        origin=origin.serialise(),
         merge=merge,
-        kargs=kargs.upgraded(
-            current,
-            _image_kargs(repo, merge.checksum),
-            _image_kargs(repo, pulled.merge_commit),
-        ),
+        kargs=arguments,
         hold=hold,
     )
     clean_up(sysroot)
-    signals.reboot_required(pulled.manifest_digest)
+    signals.reboot_required(digest)
     signals.status_changed(sysroot.path)
-    return Queued(image, pulled.config.version, pulled.manifest_digest)

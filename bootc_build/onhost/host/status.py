@@ -5,7 +5,6 @@ answer on a host in any state.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from bootc_build.onhost.errors import UserError
@@ -30,6 +29,7 @@ from bootc_build.onhost.oci.manifest import (
 from bootc_build.onhost.oci.reference import ImageReference, Verification
 from bootc_build.onhost.ostree.deployment import Deployment
 from bootc_build.onhost.ostree.metadata import Commits, load_image_metadata
+from bootc_build.onhost.record import record
 
 _CACHED = "ostree-ext.cached."
 _OVERLAYS: dict[str, UsrOverlay] = {
@@ -39,7 +39,7 @@ _OVERLAYS: dict[str, UsrOverlay] = {
 }
 
 
-@dataclass(frozen=True)
+@record
 class Slots:
     """The deployments by role, in relation to the one that runs."""
 

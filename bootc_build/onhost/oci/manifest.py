@@ -7,11 +7,11 @@ A list of manifests never gets here: skopeo chooses the one for this machine.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.record import record
 
 LABEL_BOOTC: Final = "containers.bootc"
 LABEL_OSTREE_BOOTABLE: Final = "ostree.bootable"
@@ -35,7 +35,7 @@ class MalformedDocumentError(UserError):
         self.field = field
 
 
-@dataclass(frozen=True)
+@record
 class Descriptor:
     """A blob: media type, digest (``sha256:…``), size in bytes, annotations."""
 
@@ -45,7 +45,7 @@ class Descriptor:
     annotations: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@record
 class ImageManifest:
     """The manifest of one image for one architecture; ``text`` is its canonical JSON."""
 
@@ -56,7 +56,7 @@ class ImageManifest:
     text: str
 
 
-@dataclass(frozen=True)
+@record
 class HistoryEntry:
     """What made a layer; ``empty_layer`` entries have none."""
 
@@ -64,7 +64,7 @@ class HistoryEntry:
     empty_layer: bool
 
 
-@dataclass(frozen=True)
+@record
 class ImageConfig:
     """The configuration of an image; ``text`` is its canonical JSON, ``created`` is RFC 3339 or empty."""
 

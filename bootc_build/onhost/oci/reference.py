@@ -6,11 +6,11 @@ line and the status document use (``registry``, ``quay.io/a/b:1``).
 """
 
 import re
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, Self
 
 from bootc_build.onhost.errors import UsageError
+from bootc_build.onhost.record import record, replace
 
 TRANSPORTS: Final = (
     "registry",
@@ -40,7 +40,7 @@ class Verification(Enum):
     OSTREE_REMOTE = "ostree-remote"
 
 
-@dataclass(frozen=True)
+@record
 class SignaturePolicy:
     """How signatures are checked.
 
@@ -62,7 +62,7 @@ def ostree_remote(name: str) -> SignaturePolicy:
     return SignaturePolicy(Verification.OSTREE_REMOTE, name)
 
 
-@dataclass(frozen=True)
+@record
 class ImageReference:
     """One image: transport, name in that transport, signature policy.
 

@@ -1,7 +1,8 @@
 """What a deployment is, whichever way it was read: through libostree or from its files."""
 
-from dataclasses import dataclass
 from enum import Enum
+
+from bootc_build.onhost.record import record
 
 
 class Overlay(Enum):
@@ -13,7 +14,7 @@ class Overlay(Enum):
     TRANSIENT = "transient"
 
 
-@dataclass(frozen=True)
+@record
 class Deployment:
     """One bootable root.
 

@@ -3,10 +3,10 @@
 Apart from importing and merging, so that `bootc status` need not load what does those.
 """
 
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from bootc_build.onhost.oci.manifest import ImageConfig, ImageManifest, parse_config, parse_manifest
+from bootc_build.onhost.record import record
 
 META_MANIFEST_DIGEST: Final = "ostree.manifest-digest"
 META_MANIFEST: Final = "ostree.manifest"
@@ -25,7 +25,7 @@ class Commits(Protocol):
         """Metadata that was laid beside a commit later."""
 
 
-@dataclass(frozen=True)
+@record
 class ImageMetadata:
     """What a merge commit says of the image that it was made from."""
 

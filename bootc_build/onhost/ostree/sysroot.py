@@ -6,6 +6,7 @@ the next change or `Sysroot.reload`.
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -188,6 +189,16 @@ class Sysroot:
             self._native.write_deployments([self._native_of(each) for each in order], None)
         self.reload()
 
+    def set_pinned(self, deployment: Deployment, *, pinned: bool) -> None:
+        """Keep a deployment from being collected, or no longer.
+
+        Raises:
+            UserError: libostree cannot; a staged one is no deployment yet.
+        """
+        with _ostree_errors("The deployment cannot be pinned or unpinned"):
+            self._native.deployment_set_pinned(self._native_of(deployment), pinned)
+        self.reload()
+
     def rewrite_origin(self, deployment: Deployment, origin: str) -> None:
         """Replace the origin file of an existing deployment.
 
@@ -275,10 +286,17 @@ class Sysroot:
 
 @contextmanager
 def _ostree_errors(what: str) -> Iterator[None]:
+    # libostree tells people what it freed and swapped on standard output, which is for the verb's answer.
+    sys.stdout.flush()
+    standard_output = os.dup(1)
+    os.dup2(2, 1)
     try:
         yield
     except GLib.Error as error:
         raise UserError(f"{what}: {error.message}") from error
+    finally:
+        os.dup2(standard_output, 1)
+        os.close(standard_output)
 
 
 def _key_file(text: str) -> GLib.KeyFile:

@@ -17,11 +17,11 @@ than expected, `UnknownLayoutError` says that libostree has to be asked.
 
 import os
 import re
-from dataclasses import replace
 from typing import Final, cast
 
 from bootc_build.onhost.ostree.deployment import Deployment, Overlay
 from bootc_build.onhost.ostree.gvariant import decode
+from bootc_build.onhost.record import replace
 
 _BOOT_LINK: Final = re.compile(
     r"(?:^|\s)ostree=(/ostree/boot\.[01]/([^/\s]+)/[^/\s]+/[0-9]+)(?:\s|$)"

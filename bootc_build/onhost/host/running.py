@@ -1,0 +1,85 @@
+"""The running system, looked at only: no lock, no change, no need to be root, and quick."""
+
+import os
+from typing import Final
+
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.host import status
+from bootc_build.onhost.host.document import Host
+from bootc_build.onhost.host.medium import is_read_only
+from bootc_build.onhost.ostree.deployment import Deployment
+from bootc_build.onhost.ostree.metadata import Commits
+from bootc_build.onhost.ostree.sysroot_files import SysrootFiles, UnknownLayoutError
+from bootc_build.onhost.packages import find_packages
+
+_BOOTED: Final = "/run/ostree-booted"
+
+
+def require_booted_host(*, root: bool = True) -> None:
+    """Refuse to go on in a container or on a machine that was not booted through ostree.
+
+    Args:
+        root: refuse others than root, too.
+
+    Raises:
+        UserError: not a booted host, or not root.
+    """
+    if not os.path.exists(_BOOTED):
+        raise UserError(
+            "this command requires a booted host system",
+            "Run it on a system that was booted from an image, not in a container.",
+        )
+    if root and os.geteuid() != 0:
+        raise UserError("this command requires root privileges", "Run it as root or with sudo.")
+
+
+def require_running(slots: status.Slots | None) -> status.Slots:
+    """The slots, where one of the deployments runs.
+
+    Raises:
+        UserError: none does.
+    """
+    if slots is None:
+        raise UserError(
+            "The running system is none of the deployments on its disk.",
+            "Look at: ostree admin status",
+        )
+    return slots
+
+
+def _deployments() -> tuple[tuple[Deployment, ...], Commits]:
+    """The running system's deployments and where their commits are: from files where that is possible."""
+    files = SysrootFiles()
+    try:
+        return files.deployments(), files
+    except UnknownLayoutError:
+        find_packages()
+        from bootc_build.onhost.ostree.sysroot import open_system  # noqa: PLC0415 - takes time
+
+        sysroot = open_system(writing=False)
+        return sysroot.deployments(), sysroot.repo
+
+
+def read_running_host() -> Host:
+    """The status of the running system, without its lock and without being root; nothing is changed.
+
+    Empty on a machine that was not booted through ostree.
+
+    Raises:
+        UserError: the deployments cannot be read.
+    """
+    # A container that happens to run on such a host is no such host, and must not wait for libostree.
+    if not os.path.exists(_BOOTED):
+        return Host()
+    deployments, commits = _deployments()
+    return status.read_host(deployments, commits, read_only=is_read_only("/sysroot"))
+
+
+def read_slots() -> status.Slots:
+    """The running system's deployments by role, without its lock and without being root.
+
+    Raises:
+        UserError: not a booted host.
+    """
+    require_booted_host(root=False)
+    return require_running(status.slots(_deployments()[0]))
