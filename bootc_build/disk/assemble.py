@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from bootc_build.disk.bootloader import patch_boot_image, patch_core_image
 from bootc_build.disk.plan import DiskPlan, Partition, Role
 from bootc_build.disk.trees import Trees
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.install.bootsector import patch_boot_image, patch_core_image
 from bootc_build.onhost.progress import Progress
 from bootc_build.tools import e2fsprogs, sfdisk
 from bootc_build.tools.mtools import FatVolume

@@ -48,6 +48,7 @@ _SYSTEM = (
     "e2fsprogs",
     "dosfstools",
     "fdisk",
+    "mtools",
     "iproute2",
     "iputils-ping",
     "procps",

@@ -105,19 +105,19 @@ def check(bootloaders: Sequence[str], *, image_root: Path = Path("/")) -> None:
         )
 
 
-def _find_boot(boot_uuid: str) -> str:
+def _find_boot(boot_uuid: str, prefix: str) -> str:
     return (
         f"search --no-floppy --fs-uuid --set=root {boot_uuid}\n"
-        "set prefix=($root)/grub\n"
-        "configfile ($root)/grub/grub.cfg\n"
+        f"set prefix=($root){prefix}/grub\n"
+        f"configfile ($root){prefix}/grub/grub.cfg\n"
     )
 
 
-def _install_bios(parts: _Bios, boot: Path, boot_uuid: str) -> None:
+def _install_bios(parts: _Bios, boot: Path, early_text: str) -> None:
     target = boot / "grub/i386-pc"
     target.mkdir(parents=True)
     early = target / "load.cfg"
-    early.write_text(_find_boot(boot_uuid))
+    early.write_text(early_text)
     process.run(
         [
             str(parts.mkimage),
@@ -134,23 +134,28 @@ def _install_bios(parts: _Bios, boot: Path, boot_uuid: str) -> None:
     shutil.copyfile(parts.modules / "boot.img", target / "boot.img")
 
 
-def _install_uefi(parts: _Uefi, boot: Path, boot_uuid: str) -> None:
+def _install_uefi(parts: _Uefi, esp: Path, stub: str) -> None:
     suffix = parts.suffix
     for directory, shim_name in (
         ("EFI/BOOT", f"BOOT{suffix.upper()}.EFI"),
         (_VENDOR_DIRECTORY, f"shim{suffix}.efi"),
     ):
-        target = boot / "efi" / directory
-        target.mkdir(parents=True)
+        target = esp / directory
+        target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(parts.shim, target / shim_name)
         shutil.copyfile(parts.grub, target / f"grub{suffix}.efi")
         if parts.manager.exists():
             shutil.copyfile(parts.manager, target / f"mm{suffix}.efi")
-    (boot / "efi" / _VENDOR_DIRECTORY / "grub.cfg").write_text(_find_boot(boot_uuid))
+    (esp / _VENDOR_DIRECTORY / "grub.cfg").write_text(stub)
 
 
 def install(
-    bootloaders: Sequence[str], *, boot: Path, boot_uuid: str, image_root: Path = Path("/")
+    bootloaders: Sequence[str],
+    *,
+    boot: Path,
+    boot_uuid: str,
+    prefix: str = "",
+    image_root: Path = Path("/"),
 ) -> None:
     """Lay the boot loader files down.
 
@@ -158,21 +163,29 @@ def install(
         bootloaders: for which firmware: ``bios``, ``uefi``.
         boot: the directory that becomes /boot; the EFI system partition is ``efi`` in it.
         boot_uuid: UUID of the file system that /boot will be on.
+        prefix: path of /boot on that file system: empty, or ``/boot`` where it is the root's.
         image_root: where the image's own boot loader packages are.
 
     Raises:
         UserError: as `check` says, or GRUB's image cannot be made.
     """
     check(bootloaders, image_root=image_root)
+    early = _find_boot(boot_uuid, prefix)
     if "bios" in bootloaders:
-        _install_bios(_bios(image_root), boot, boot_uuid)
+        _install_bios(_bios(image_root), boot, early)
     if "uefi" in bootloaders:
-        _install_uefi(_uefi(image_root, platform.machine()), boot, boot_uuid)
+        _install_uefi(_uefi(image_root, platform.machine()), boot / "efi", early)
     (boot / "grub").mkdir(exist_ok=True)
     menu = boot / "grub/grub.cfg"
     if not menu.is_symlink():
         menu.symlink_to("../loader/grub.cfg")
-    # Boot entries name kernels as /boot/ostree/..., also where /boot is a file system of its own.
+
+
+def link_boot_to_itself(boot: Path) -> None:
+    """Make /boot/... name files of the file system that holds /boot, as boot entries do.
+
+    Only for a /boot with a file system of its own; in a root file system it is so by itself.
+    """
     itself = boot / "boot"
     if not itself.is_symlink():
         itself.symlink_to(".")

@@ -1,4 +1,4 @@
-"""Install an image into an empty root directory: repository, deployment, boot entries, boot loader.
+"""Install an image into a root directory: repository, deployment, boot entries, boot loader.
 
 Runs inside the image that it installs (its libostree, its GRUB), needs root, and neither systemd nor a
 mount nor a device: the target may be a scratch tree that becomes file systems later.
@@ -16,7 +16,7 @@ from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import kargs
 from bootc_build.onhost.host.kernel import check_kernel
 from bootc_build.onhost.host.origin import Origin
-from bootc_build.onhost.install import bootloader, request
+from bootc_build.onhost.install import bootloader, firmware, request, takeover
 from bootc_build.onhost.install.request import InstallRequest
 from bootc_build.onhost.oci.manifest import ANNOTATION_CREATED
 from bootc_build.onhost.progress import Progress
@@ -51,27 +51,14 @@ def check_target(root: Path) -> None:
                 pending.append(entry)
 
 
-def _uuid(spec: str) -> str:
-    kind, equals, value = spec.partition("=")
-    if kind != "UUID" or not equals or not value:
-        raise UserError(
-            f"GRUB cannot find /boot by '{spec}'.",
-            "Give --boot-mount-spec (or --root-mount-spec, where there is no separate /boot) as UUID=...",
-        )
-    return value
-
-
 def install_to_filesystem(wanted: InstallRequest, progress: Progress) -> None:
-    """Install; see `InstallRequest`.
+    """Install; see `InstallRequest`. The target is known to be free, or somebody else's system is kept.
 
     Raises:
-        UserError: the target is not empty, the image cannot be had or is not bootable, it lacks its
-            boot loader, libostree failed.
+        UserError: the image cannot be had or is not bootable, it lacks its boot loader, libostree failed.
     """
     if os.geteuid() != 0:
         raise UserError("Installing needs root.", "Run the command as root or with sudo.")
-    check_target(wanted.root_path)
-    boot_uuid = _uuid(wanted.boot_mount_spec or wanted.root_mount_spec)
     bootloader.check(wanted.bootloaders)
     os.umask(0o022)
     if not wanted.finalize:
@@ -81,11 +68,33 @@ def install_to_filesystem(wanted: InstallRequest, progress: Progress) -> None:
         os.environ["OSTREE_SYSROOT_OPTS"] = "skip-sync"
     deployment_root, pulled = _deploy(wanted, progress)
     _configure(wanted, deployment_root)
-    progress.step("Installing the boot loader")
     boot = wanted.root_path / "boot"
-    bootloader.install(wanted.bootloaders, boot=boot, boot_uuid=boot_uuid)
-    _first_menu(deployment_root, boot)
+    if wanted.bootloaders:
+        _first_menu(deployment_root, boot)
+    if wanted.alongside:
+        progress.step("Replacing the boot loader of the old system")
+        takeover.replace_boot(wanted, boot)
+    elif wanted.bootloaders:
+        progress.step("Installing the boot loader")
+        lay_down_boot_loader(wanted, boot)
+        if wanted.disk is not None:
+            mounted = os.path.ismount(boot / "efi")
+            firmware.write(wanted.disk, boot, wanted.bootloaders, esp_is_mounted=mounted)
     _write_aleph(wanted, pulled)
+
+
+def lay_down_boot_loader(wanted: InstallRequest, boot: Path) -> None:
+    """Write the boot loader's files to a directory that is, or becomes, /boot.
+
+    Raises:
+        UserError: the image lacks its parts.
+    """
+    separate = wanted.boot_mount_spec is not None
+    prefix = "" if separate else "/boot"
+    uuid = wanted.boot_uuid
+    bootloader.install(wanted.bootloaders, boot=boot, boot_uuid=uuid, prefix=prefix)
+    if separate:
+        bootloader.link_boot_to_itself(boot)
 
 
 def _deploy(wanted: InstallRequest, progress: Progress) -> tuple[Path, pull.PulledImage]:
@@ -124,12 +133,15 @@ def _deploy(wanted: InstallRequest, progress: Progress) -> tuple[Path, pull.Pull
         origin=Origin.of_image(wanted.target.to_origin()).serialise(),
         kargs=request.kernel_arguments(wanted, image_kargs),
     )
-    sysroot.configure_repo(
-        {
-            ("sysroot", "bootloader"): "grub2",
-            ("sysroot", "readonly"): _readonly(repo, pulled.merge_commit),
-        }
-    )
+    settings = {
+        # Without a boot loader of ours, whatever there is reads the boot entries by itself.
+        ("sysroot", "bootloader"): "grub2" if wanted.bootloaders else "none",
+        ("sysroot", "readonly"): _readonly(repo, pulled.merge_commit),
+    }
+    append = wanted.configuration.bls_append_except_default
+    if append is not None:
+        settings["sysroot", "bls-append-except-default"] = append
+    sysroot.configure_repo(settings)
     return wanted.root_path / deployment.path, pulled
 
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bootc_build.onhost.errors import UsageError
+from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.host.kargs import Arguments, split_command_line, without
+from bootc_build.onhost.install.configuration import InstallConfiguration
 from bootc_build.onhost.oci.reference import TRANSPORTS, ImageReference, SignaturePolicy
 
 BOOTLOADERS = ("bios", "uefi")
@@ -14,18 +15,23 @@ BOOTLOADERS = ("bios", "uefi")
 
 @dataclass(frozen=True)
 class InstallRequest:
-    """An installation into an empty root directory.
+    """An installation into a root directory.
 
     Args:
         root_path: the target.
         source: where the image is read from.
         target: what the installed system tracks for upgrades.
-        root_mount_spec: the root file system as the kernel finds it (``UUID=…``).
+        root_mount_spec: the root file system as the kernel finds it (``UUID=…``); empty: no ``root=``.
         boot_mount_spec: the file system of /boot, or None when /boot is part of the root.
+        boot_uuid: UUID of the file system that /boot is on, by which GRUB finds it.
+        root_kargs: kernel arguments that the root file system needs (``rootflags=…``).
         stateroot: name of the group of deployments that share /var.
+        configuration: what the image says about its own installation.
         kargs: kernel arguments to add, after those of the image.
         karg_deletes: kernel arguments to leave out.
         bootloaders: which firmware it shall boot from, of `BOOTLOADERS`.
+        disk: the disk whose first sectors and EFI system partition are written; None for a scratch tree.
+        alongside: another system is in the root and stays there; its /boot goes at the end.
         root_ssh_authorized_keys: text of an authorized_keys file for root.
         finalize: seal the deployment and wait for the disk; False where the caller does that.
     """
@@ -35,10 +41,15 @@ class InstallRequest:
     target: ImageReference
     root_mount_spec: str
     boot_mount_spec: str | None = None
+    boot_uuid: str = ""
+    root_kargs: tuple[str, ...] = ()
     stateroot: str = "default"
+    configuration: InstallConfiguration = field(default_factory=InstallConfiguration)
     kargs: tuple[str, ...] = ()
     karg_deletes: tuple[str, ...] = ()
     bootloaders: tuple[str, ...] = field(default=BOOTLOADERS)
+    disk: Path | None = None
+    alongside: bool = False
     root_ssh_authorized_keys: str | None = None
     finalize: bool = True
 
@@ -57,10 +68,34 @@ def target_reference(text: str, transport: str, policy: SignaturePolicy) -> Imag
 
 
 def kernel_arguments(request: InstallRequest, image: Sequence[str]) -> Arguments:
-    """The new system's kernel command line: root, the image's own, without the deleted, the user's."""
-    base = (f"root={request.root_mount_spec}", "rw", *image)
-    added = tuple(part for text in request.kargs for part in split_command_line(text))
-    return (*without(base, request.karg_deletes), *added)
+    """The new system's kernel command line, in upstream's order.
+
+    Root, the install configuration's, those of the image's kargs.d; of these the deleted go; then the user's.
+    """
+    root = (f"root={request.root_mount_spec}",) if request.root_mount_spec else ()
+    configured = _words(request.configuration.kargs)
+    base = (*root, *request.root_kargs, "rw", *configured, *image)
+    deletes = (*request.configuration.karg_deletes, *request.karg_deletes)
+    return (*without(base, deletes), *_words(request.kargs))
+
+
+def _words(texts: Sequence[str]) -> Arguments:
+    return tuple(part for text in texts for part in split_command_line(text))
+
+
+def uuid_of_spec(spec: str) -> str:
+    """The UUID in ``UUID=…``.
+
+    Raises:
+        UserError: GRUB cannot find a file system by anything else.
+    """
+    kind, equals, value = spec.partition("=")
+    if kind != "UUID" or not equals or not value:
+        raise UserError(
+            f"GRUB cannot find /boot by '{spec}'.",
+            "Give --boot-mount-spec (or --root-mount-spec, where there is no separate /boot) as UUID=...",
+        )
+    return value
 
 
 def fstab(existing: str, boot_mount_spec: str) -> str:

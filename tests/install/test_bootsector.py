@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootc_build.disk.bootloader import MBR_CODE_BYTES, patch_boot_image, patch_core_image
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.install.bootsector import MBR_CODE_BYTES, patch_boot_image, patch_core_image
 
 
 def boot_image() -> bytes:

@@ -1,4 +1,4 @@
-"""GRUB for BIOS without ``grub-install``: where the first sectors find the rest. Pure functions on bytes.
+"""GRUB for BIOS without ``grub-install``: where the first sectors find the rest.
 
 The firmware loads the disk's first sector (GRUB's ``boot.img``), that loads the first sector of
 ``core.img``, and that loads the remaining sectors by a block list that it carries. ``grub-install`` writes
@@ -6,10 +6,13 @@ these places from what it finds on a mounted device; here they are known beforeh
 of GRUB's ``include/grub/i386/pc/boot.h`` and of ``boot/i386/pc/diskboot.S``.
 """
 
+import os
 import struct
+from pathlib import Path
 
-from bootc_build.disk.plan import SECTOR
 from bootc_build.onhost.errors import UserError
+
+SECTOR = 512
 
 # The code ends where the disk's signature and the (protective) partition table begin.
 MBR_CODE_BYTES = 440
@@ -69,3 +72,33 @@ def patch_core_image(core: bytes, sector: int) -> bytes:
     image = bytearray(core.ljust(sectors * SECTOR, b"\0"))
     _BLOCK.pack_into(image, _BLOCK_LIST, sector + 1, sectors - 1, _LOAD_SEGMENT)
     return bytes(image)
+
+
+def embed(grub: Path, device: Path, *, sector: int, room: int) -> None:
+    """Write GRUB for BIOS to a disk: the code of its first sector, and ``core.img`` behind it.
+
+    Args:
+        grub: the directory with ``boot.img`` and ``core.img``.
+        device: the whole disk.
+        sector: where there is room for ``core.img``: the BIOS boot partition, or behind an MBR.
+        room: bytes that are free there.
+
+    Raises:
+        UserError: the files are not GRUB's, or do not fit.
+    """
+    core = patch_core_image((grub / "core.img").read_bytes(), sector)
+    code = patch_boot_image((grub / "boot.img").read_bytes(), sector)
+    if len(core) > room:
+        raise UserError(
+            f"GRUB's core.img has {len(core)} bytes, and there is room for {room} on {device}.",
+            "Make the BIOS boot partition larger.",
+        )
+    descriptor = os.open(device, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        # The core first: the boot sector must never point at half of it.
+        os.pwrite(descriptor, core, sector * SECTOR)
+        os.fsync(descriptor)
+        os.pwrite(descriptor, code, 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

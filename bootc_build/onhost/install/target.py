@@ -1,0 +1,110 @@
+"""A mounted file system to install into: what identifies it, which disk it is on, and sealing it afterwards."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootc_build.onhost import process
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.install import device
+
+
+@dataclass(frozen=True)
+class Target:
+    """Facts about a root directory.
+
+    Attributes:
+        root_spec: ``UUID=…`` of the root file system, or None where it is no file system of its own.
+        root_kargs: kernel arguments that it needs.
+        boot_spec: ``UUID=…`` of the file system that is mounted at /boot, if one is.
+        disk: the disk that the root (or /boot) is on, or None where there is not exactly one.
+        esp_is_mounted: whether something is mounted at /boot/efi.
+    """
+
+    root_spec: str | None
+    root_kargs: tuple[str, ...]
+    boot_spec: str | None
+    disk: Path | None
+    esp_is_mounted: bool
+
+
+def inspect(root: Path) -> Target:
+    """Look at what is mounted at a root directory and at its /boot.
+
+    Raises:
+        UserError: a file system has no UUID.
+    """
+    table = device.mounts()
+    mount = device.mount_of(root, table)
+    if mount is None or not mount.is_whole:
+        return Target(None, (), None, None, esp_is_mounted=False)
+    boot = device.mount_of(root / "boot", table)
+    subvolume = mount.subvolume if mount.fs_type == "btrfs" else None
+    flags = (f"rootflags=subvol={subvolume}",) if subvolume not in (None, "/") else ()
+    return Target(
+        root_spec=f"UUID={device.uuid_of(mount.source)}",
+        root_kargs=flags,
+        boot_spec=None if boot is None else f"UUID={device.uuid_of(boot.source)}",
+        disk=_disk(Path((boot or mount).source)),
+        esp_is_mounted=device.mount_of(root / "boot/efi", table) is not None,
+    )
+
+
+def _disk(source: Path) -> Path | None:
+    # A volume group or an array is on several disks, and has no first sector of its own.
+    if source.name.startswith(("dm-", "md")) or source.parts[:3] == ("/", "dev", "mapper"):
+        return None
+    return device.whole_disk(source) if device.is_block_device(source) else None
+
+
+def is_host_root(root: Path) -> bool:
+    """Whether a directory is on the file system that the running host has as its root."""
+    try:
+        return os.path.samestat(Path("/proc/1/root/.").stat(), root.stat())
+    except OSError:
+        return False
+
+
+def inherited_root(cmdline: str) -> tuple[str | None, tuple[str, ...]]:
+    """The ``root=`` and what belongs to it in a running kernel's command line (``rootflags=``, ``rd.*``)."""
+    words = cmdline.split()
+    root = next((word.partition("=")[2] for word in words if word.startswith("root=")), None)
+    return root, tuple(word for word in words if word.startswith(("rootflags=", "rd.")))
+
+
+def seal(root: Path) -> None:
+    """Give freed blocks back, write everything out, and make the file systems read-only.
+
+    Raises:
+        CommandError: a file system cannot be made read-only, because something still writes to it.
+    """
+    points = [point for point in (root / "boot/efi", root / "boot", root) if os.path.ismount(point)]
+    for point in points:
+        # Not every disk knows how; nothing is lost when it does not.
+        process.run(["fstrim", "--quiet-unsupported", str(point)], check=False)
+    os.sync()
+    for point in points:
+        process.run(["mount", "-o", "remount,ro", str(point)])
+
+
+def check_installed(root: Path) -> list[str]:
+    """Titles of what a finished installation boots; for ``install finalize``.
+
+    Raises:
+        UserError: there is no deployment, or a boot entry names a kernel that is not there.
+    """
+    entries = sorted((root / "boot/loader/entries").glob("*.conf"))
+    if not entries:
+        raise UserError(f"Failed to find deployment in {root}.", "Run bootc install first.")
+    titles = []
+    for entry in entries:
+        fields = dict(line.split(" ", 1) for line in entry.read_text().splitlines() if " " in line)
+        for key in ("linux", "initrd"):
+            name = fields.get(key, "").strip().removeprefix("/boot").lstrip("/")
+            if not name or not (root / "boot" / name).is_file():
+                raise UserError(
+                    f"{entry} names a file that is not there: {key} {fields.get(key, '')}.",
+                    "Install again.",
+                )
+        titles.append(fields.get("title", entry.stem))
+    return titles

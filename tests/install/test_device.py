@@ -1,0 +1,69 @@
+"""Facts about mounts and disks."""
+
+from pathlib import Path
+
+import pytest
+
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.install import device, firmware, target
+
+MOUNTINFO = r"""22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
+30 22 254:2 / /boot rw shared:2 - ext4 /dev/vda2 rw
+40 22 254:1 /var/tmp/tree /run/target rw - ext4 /dev/vda1 rw
+50 22 0:40 /@ /mnt/with\040blank rw - btrfs /dev/vdb1 rw,subvolid=256,subvol=/@
+60 22 0:40 /@/inner /mnt/inner rw - btrfs /dev/vdb1 rw,subvolid=256,subvol=/@
+70 22 0:50 / /tmp rw - tmpfs tmpfs rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("point", "whole"),
+    [
+        ("/", True),
+        ("/boot", True),
+        ("/run/target", False),  # a bind mount: its disk is somebody else's
+        ("/mnt/with blank", True),
+        ("/mnt/inner", False),
+        ("/tmp", False),
+    ],
+)
+def test_a_bind_mount_is_no_file_system_of_its_own(point: str, *, whole: bool) -> None:
+    (found,) = [each for each in device.parse_mountinfo(MOUNTINFO) if each.point == point]
+    assert found.is_whole == whole
+
+
+def test_a_plain_directory_has_no_disk(tmp_path: Path) -> None:
+    assert target.inspect(tmp_path) == target.Target(None, (), None, None, esp_is_mounted=False)
+
+
+def test_root_of_the_running_kernel_is_inherited() -> None:
+    line = "BOOT_IMAGE=/vmlinuz root=UUID=1-2 ro quiet rootflags=subvol=@ rd.luks.uuid=9"
+    assert target.inherited_root(line) == ("UUID=1-2", ("rootflags=subvol=@", "rd.luks.uuid=9"))
+    assert target.inherited_root("quiet") == (None, ())
+
+
+def part(start: int, sectors: int, kind: str) -> device.Partition:
+    return device.Partition(Path("/dev/x1"), start, sectors, kind)
+
+
+def test_grubs_core_goes_to_its_partition_or_behind_the_mbr() -> None:
+    gpt = device.Table("gpt", (part(2048, 2048, device.BIOS_BOOT_TYPE), part(4096, 9, "83")))
+    assert gpt.bios_room() == (2048, 2048 * 512)
+    assert device.Table("dos", (part(2048, 9, "83"),)).bios_room() == (1, 2047 * 512)
+    assert device.Table("gpt", (part(2048, 9, "83"),)).bios_room() is None
+
+
+def test_esp_is_found_in_both_kinds_of_table() -> None:
+    assert device.Table("dos", (part(2048, 9, "83"), part(4096, 9, "ef"))).esp() is not None
+    assert device.Table("gpt", (part(2048, 9, device.ESP_TYPE),)).esp() is not None
+    assert device.Table("gpt", (part(2048, 9, "83"),)).esp() is None
+
+
+def test_disk_without_room_for_a_boot_loader_is_refused(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.touch()
+    with pytest.raises(UserError, match="lacks a BIOS boot partition"):
+        firmware.choose(disk, None, ("bios", "uefi"), esp_is_mounted=False)
+    with pytest.raises(UserError, match="lacks a BIOS boot partition"):
+        firmware.choose(disk, ("bios",), ("bios", "uefi"), esp_is_mounted=True)
+    assert firmware.choose(disk, None, ("bios", "uefi"), esp_is_mounted=True) == ("uefi",)
