@@ -7,6 +7,7 @@ from pathlib import Path
 from bootc_build.disk.cached import cached_disk
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.progress import Silent
+from bootc_build.testing.artifacts import console_log, open_record
 from bootc_build.vm.accel import Accelerator, find_acceleration
 from bootc_build.vm.machine import Machine
 from bootc_build.vm.spec import Disk, Firmware, MachineSpec
@@ -17,7 +18,7 @@ class MachineFactory:
 
     Args:
         stack: ends the machines.
-        folder: for their console logs.
+        folder: for what they leave behind.
         accelerator: "kvm" or "tcg"; None for what works best.
         machines: every machine that is made is put in.
     """
@@ -55,11 +56,14 @@ class MachineFactory:
             spec or MachineSpec(name=name), disks=(Disk.open(path),), firmware=Firmware(firmware)
         )
         self._folder.mkdir(parents=True, exist_ok=True)
+        system = target.name if isinstance(target, Path) else target
+        record = self._stack.enter_context(open_record(self._folder, name, system))
         machine = self._stack.enter_context(
             Machine(
                 chosen,
                 acceleration=find_acceleration(self._accelerator),
-                log=self._folder / f"{name}.console.log",
+                log=console_log(self._folder, name),
+                record=record,
             )
         )
         self._machines.append(machine)

@@ -4,27 +4,17 @@ It is loaded in every pytest run where this package is installed, so what is hea
 use it.
 """
 
-import re
-import shutil
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bootc_build.onhost.errors import UserError
-
 if TYPE_CHECKING:
     from bootc_build.testing.factory import MachineFactory
-    from bootc_build.vm.machine import Machine
 
 pytest_plugins = ["bootc_build.testing.registry"]
-
-_JOURNAL_SECONDS = 60.0
-_TAIL_LINES = 30
-_MACHINES: pytest.StashKey[list["Machine"]] = pytest.StashKey()
-_FAILED: pytest.StashKey[bool] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,14 +25,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--bootc-keep",
         choices=("failed", "all"),
         default="failed",
-        help="of which tests the console logs stay (default: failed)",
+        help="of which tests the machines' files stay (default: failed)",
     )
     group.addoption(
         "--bootc-artifacts",
         type=Path,
         metavar="DIR",
-        help="folder for console logs and journals (default: one of pytest's temporary folders)",
+        help="folder for the machines' files (default: one of pytest's temporary folders)",
     )
+    group.addoption(
+        "--bootc-shell-on-fail",
+        action="store_true",
+        help="when a test fails, put its machines' consoles on the terminal, one after the other",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set up what this run tells of its machines."""
+    from bootc_build.testing.evidence import Evidence, check_options  # noqa: PLC0415
+
+    check_options(config)
+    config.pluginmanager.register(Evidence(config), "bootc-evidence")
 
 
 @pytest.fixture(scope="session")
@@ -71,41 +74,16 @@ def bootc_vm_module(
     yield from _machines_of(request, bootc_artifacts)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Keep the journal of a failed test's machines and name the files in its report."""
-    report = yield
-    if report.failed:
-        for node in item.listchain():
-            node.stash[_FAILED] = True
-            if report.when != "teardown":
-                report.sections += [_section(one) for one in node.stash.get(_MACHINES, [])]
-    return report
-
-
 def _machines_of(request: pytest.FixtureRequest, artifacts: Path) -> Iterator["MachineFactory"]:
+    from bootc_build.testing.artifacts import folder_name, remove_folder  # noqa: PLC0415
+    from bootc_build.testing.evidence import FOLDERS, MACHINES  # noqa: PLC0415
     from bootc_build.testing.factory import MachineFactory  # noqa: PLC0415
 
     node = request.node
-    folder = artifacts / re.sub(r"[^\w.=-]+", "_", node.nodeid).strip("_")
-    machines = node.stash.setdefault(_MACHINES, [])
+    folder = artifacts / folder_name(node.nodeid)
+    remove_folder(folder)  # An earlier run's.
+    machines = node.stash.setdefault(MACHINES, [])
     with ExitStack() as stack:
         yield MachineFactory(stack, folder, request.config.getoption("--bootc-accel"), machines)
     machines.clear()
-    keep_all = request.config.getoption("--bootc-keep") == "all"
-    if not keep_all and not node.stash.get(_FAILED, False):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _section(machine: "Machine") -> tuple[str, str]:
-    said = [f"console log: {machine.log_path}"]
-    journal = machine.log_path.with_suffix(".journal")
-    with suppress(UserError):  # A machine in trouble has none to give.
-        journal.write_text(machine.journal(seconds=_JOURNAL_SECONDS))
-        said.append(f"journal: {journal}")
-    with suppress(OSError):
-        lines = machine.log_path.read_text(errors="backslashreplace").splitlines()
-        said += ["", *lines[-_TAIL_LINES:]]
-    return f"machine '{machine.spec.name}'", "\n".join(said)
+    request.config.stash.setdefault(FOLDERS, []).append((node, folder))

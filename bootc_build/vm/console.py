@@ -42,6 +42,11 @@ else:
     _ByteSpawn = SpawnBase
 
 
+def is_frame(line: bytes) -> bool:
+    """Whether a console line is one of the framed shell's: data, no words."""
+    return _FRAME.fullmatch(line) is not None
+
+
 def plain_text(raw: bytes) -> str:
     """Console bytes without colours, cursor movements and other control characters."""
     return _CONTROL.sub(b"", raw).decode(errors="backslashreplace")
@@ -258,7 +263,7 @@ class Console(_ByteSpawn):
         if not chunk or len(self._line) > _LONGEST_LINE:
             lines, self._line = [*lines, self._line], b""
         for line in lines:
-            if not _FRAME.fullmatch(line):
+            if not is_frame(line):
                 self._note_line(plain_text(line))
         self._watch(plain_text(self._line))
 

@@ -5,7 +5,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -218,6 +218,26 @@ class Machine(Guest):
                 "The guest is still in the same boot although a restart was expected.",
                 console_tail=self.console.tail(),
             )
+
+    @contextmanager
+    def lend_console(self) -> Iterator[Console]:
+        """The console for a person: with echo and a prompt, framed again afterwards if that can be done.
+
+        Raises:
+            MachineError: the machine is off.
+        """
+        console = self.console
+        shell, self._shell = self._shell, None
+        console.note("the console is lent to a person")
+        if shell is not None and not console.ended:
+            shell.hand_over()
+        yield console
+        console.note("the console is back")
+        if shell is not None and not console.ended:
+            # What was begun and not ended by the person is interrupted.
+            with suppress(MachineError, pexpect.EOF):
+                console.send("\x03\n")
+                self.wait_for_shell(seconds=_SHELL_SECONDS)
 
     # Inside.
 

@@ -29,6 +29,7 @@ class MachineRecord:
     """
 
     def __init__(self, cast: Path, monitor: Path, *, title: str) -> None:
+        self.title = title
         self.cast_path = cast
         self.monitor_path = monitor
         self._lock = threading.Lock()

@@ -36,6 +36,10 @@ _SED_LINES = 60  # Line numbers in one request for damaged lines: their list sta
 _KERNEL_MESSAGE = re.compile(rb"\[ *\d+\.\d{6}\] ")
 
 _PREPARE = "export TERM=dumb; stty -echo -ixon; unset PROMPT_COMMAND PS0 ENV; {mark}; exec env PS1= PS2= sh -i"
+_HAND_OVER = (
+    "stty sane; export TERM=vt220 PS1='root@guest:$PWD# ' PS2='> ';"
+    " command -v bash >/dev/null && exec bash --norc -i; exec sh -i"
+)
 _GUEST_HALF = Path(__file__).with_name("guest_shell.sh")
 _MARK = "printf '\\n@%s:end@\\n' $_bn"
 
@@ -148,6 +152,10 @@ class GuestShell:
             f"The guest's shell did not answer within {seconds:.0f} seconds.",
             console_tail=self._console.tail(),
         )
+
+    def hand_over(self) -> None:
+        """Give the terminal echo, editing and a prompt again, for a person; `prepare` takes it back."""
+        self._type(_HAND_OVER)
 
     def run(self, command: str, *, seconds: float) -> CommandResult:
         """Run a command (by bash where there is one, else sh; its standard input is /dev/null) to its end.

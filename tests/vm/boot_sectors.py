@@ -12,6 +12,9 @@ HALT = bytes.fromhex("f4 ebfd")  # hlt, for ever
 RESTART = bytes.fromhex("b0fe e664 f4 ebfd")  # through the keyboard controller
 LEAVE = bytes.fromhex("b010 e6f4 f4 ebfd")  # through isa-debug-exit
 
+# wait: mov dx,0x3fd; in al,dx; test al,1; jz wait; mov dx,0x3f8; in al,dx; out dx,al; jmp wait
+ECHO = bytes.fromhex("bafd03 ec a801 74f8 baf803 ec ee ebf1")  # what is typed, for ever
+
 
 def write_guest(path: Path, text: str, then: bytes = HALT) -> Path:
     """Write a disk of 1 MiB that boots such a guest; the path."""

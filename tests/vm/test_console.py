@@ -175,5 +175,18 @@ def test_the_log_has_words_with_times_and_no_frames(tmp_path: Path) -> None:
     assert all(line.startswith("[ ") for line in log.splitlines())
 
 
+def test_a_person_gets_echo_and_a_prompt_and_gives_them_back(tmp_path: Path) -> None:
+    with fake_guest() as guest, _open_console(guest, tmp_path / "log") as console:
+        shell = _prepared(console)
+        shell.hand_over()
+        console.expect_exact(b"root@guest:", timeout=10)
+        console.send("echo by $((40 + 2)) hand\n")
+        console.expect_exact(b"echo by $((40 + 2)) hand", timeout=10)
+        console.expect_exact(b"by 42 hand", timeout=10)
+        reach_shell(console, login=None, seconds=10, time_scale=1)
+        shell.prepare(seconds=10)
+        assert shell.run("echo framed", seconds=10).text == "framed\n"
+
+
 def test_colours_and_cursor_movements_are_no_text() -> None:
     assert plain_text(b"\x1b[0;32m  OK  \x1b[0m done\x1b[6n\x1b]0;title\x07\r") == "  OK   done"
