@@ -9,8 +9,8 @@ from pathlib import Path
 from bootc_build.cli.output import StderrProgress
 from bootc_build.disk.build import DiskRequest, WrittenDisk, build_disk, parse_target
 from bootc_build.disk.formats import DiskType
-from bootc_build.disk.plan import in_words, parse_size
 from bootc_build.onhost.errors import UsageError, UserError
+from bootc_build.tools.sizes import in_words, parse_size
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 

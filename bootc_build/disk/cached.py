@@ -1,18 +1,14 @@
 """Disks of images, kept for the next time the same image is booted.
 
-Layout: `disks/KEY/disk.raw` in the cache folder, KEY being a digest of the image's id, what the host follows,
-the kernel arguments and the version of this program. Who makes a disk holds an exclusive lock on
-`disks/lock`; who finds one needs none, because it appears by rename. Of the disks only the newest few stay;
-a machine that still runs on a removed one goes on, since its file is open.
+Layout: `image-disks/KEY/disk.raw` in the cache folder, KEY being a digest of the image's id, what the host
+follows, the kernel arguments and the version of this program. For locks, bound and crashes see
+:mod:`bootc_build.tools.shelf`; a disk that this process has asked for counts as in use until the process ends.
 """
 
-import fcntl
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from bootc_build import __version__
@@ -23,8 +19,22 @@ from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.progress import Progress
 from bootc_build.tools.cache import cache_folder
 from bootc_build.tools.podman import image_store
+from bootc_build.tools.shelf import Held, Shelf, chosen_bound
+from bootc_build.tools.sizes import GIB
 
-_KEPT = 4
+DEFAULT_BOUND = 16 * GIB
+BOUND_VARIABLE = "BOOTC_BUILD_DISK_CACHE"
+_held: dict[Path, Held] = {}
+
+
+def disk_shelf(*, folder: Path | None = None) -> Shelf:
+    """Where disks are kept: bounded by $BOOTC_BUILD_DISK_CACHE, or 16 GiB.
+
+    Args:
+        folder: the cache; by default the user's.
+    """
+    place = (folder or cache_folder()) / "image-disks"
+    return Shelf(place, chosen_bound(BOUND_VARIABLE, DEFAULT_BOUND))
 
 
 def cached_disk(
@@ -51,37 +61,18 @@ def cached_disk(
         identifier = store.get(image).id
     follows = target.to_origin() if target else image
     facts = json.dumps([identifier, follows, list(kargs), __version__])
-    disks = (folder or cache_folder()) / "disks"
-    place = disks / hashlib.sha256(facts.encode()).hexdigest()[:24]
-    disk = place / "disk.raw"
-    if not disk.exists():
+    key = hashlib.sha256(facts.encode()).hexdigest()[:24]
+
+    def make(place: Path) -> None:
         if os.geteuid() != 0:
             raise UserError(
                 "Making a disk needs root, to keep the owners of the image's files.",
                 "Run it with sudo.",
             )
-        with _locked(disks):
-            if not disk.exists():
-                request = DiskRequest(
-                    image, [DiskType.RAW], output=place, target=target, kargs=kargs
-                )
-                build_disk(request, progress)
-            os.utime(place)
-            _remove_old(disks)
-    return disk
+        request = DiskRequest(image, [DiskType.RAW], output=place, target=target, kargs=kargs)
+        build_disk(request, progress)
 
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _remove_old(disks: Path) -> None:
-    places = sorted(
-        (path for path in disks.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
-    )
-    for place in places[:-_KEPT]:
-        shutil.rmtree(place, ignore_errors=True)
+    held = disk_shelf(folder=folder).obtain(key, make)
+    if _held.setdefault(held.path, held) is not held:
+        held.close()
+    return held.path / "disk.raw"

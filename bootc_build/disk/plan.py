@@ -7,7 +7,6 @@ Sizes and offsets are in bytes; a sector is 512 bytes; every partition begins an
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -15,11 +14,9 @@ from typing import Any, Self
 from uuid import UUID, uuid5
 
 from bootc_build.onhost.errors import UsageError
+from bootc_build.tools.sizes import GIB, MIB, in_words
 
 SECTOR = 512
-MIB = 1024 * 1024
-GIB = 1024 * MIB
-
 DEFAULT_DISK_BYTES = 10 * GIB
 BIOS_BOOT_BYTES = MIB
 # Room for shim, GRUB and firmware updates; 2 sectors a cluster make it FAT32 by the cluster count.
@@ -34,9 +31,6 @@ _NAMESPACE = UUID("a9d3b0f6-5b7e-4d43-9a3e-5f4f1f0c2d11")
 # What ext4 itself takes: journal, inode tables (1/64), group descriptors, partly filled blocks.
 _EXT4_FIXED_BYTES = 96 * MIB
 _EXT4_SHARE = 0.06
-
-_SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.IGNORECASE)
-_UNITS = {"": 1, "K": 1024, "M": MIB, "G": GIB, "T": 1024 * GIB}
 
 
 class Role(Enum):
@@ -204,27 +198,6 @@ def smallest_disk(contents: Contents) -> int:
 def ext4_bytes(contents: int) -> int:
     """Bytes of an ext4 file system that holds ``contents`` bytes of files."""
     return contents + int(contents * _EXT4_SHARE) + _EXT4_FIXED_BYTES
-
-
-def parse_size(text: str) -> int:
-    """Bytes for "10G", "10GiB", "1.5T", "512M"; units are powers of 1024.
-
-    Raises:
-        UsageError: it is not a size.
-    """
-    found = _SIZE.fullmatch(text.strip())
-    size = 0 if found is None else int(float(found["number"]) * _UNITS[found["unit"].upper()])
-    if size <= 0:
-        raise UsageError(f"'{text}' is not a size.", "Give it like 10G, 512M or 1.5T.")
-    return size
-
-
-def in_words(size: int) -> str:
-    """A size for people: "1.4 GiB"."""
-    for unit, factor in (("GiB", GIB), ("MiB", MIB)):
-        if size >= factor:
-            return f"{size / factor:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{size} bytes"
 
 
 def _check_fits(where: str, contents: int, size: int) -> None:

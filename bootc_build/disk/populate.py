@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootc_build.disk.plan import Identity, in_words
+from bootc_build.disk.plan import Identity
 from bootc_build.disk.trees import make_folder
 from bootc_build.disk.worktree import remove_tree
 from bootc_build.onhost.oci.reference import ImageReference
@@ -17,6 +17,7 @@ from bootc_build.onhost.progress import Progress
 from bootc_build.tools import containers_storage, skopeo
 from bootc_build.tools.buildah import Volume, WorkingContainer
 from bootc_build.tools.podman import LocalImage
+from bootc_build.tools.sizes import in_words
 
 IMAGE_TAG = "image"
 _SOURCE = "/run/bootc-build/src"

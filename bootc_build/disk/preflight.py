@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bootc_build.disk.formats import DiskType
-from bootc_build.disk.plan import BOOT_BYTES, in_words
+from bootc_build.disk.plan import BOOT_BYTES
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import CommandError, MissingProgramError, find_program
+from bootc_build.tools.sizes import in_words
 
 # Program -> the Debian package that has it.
 _PROGRAMS = {

@@ -41,7 +41,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set up what this run tells of its machines."""
+    """Declare the markers, and set up what this run tells of its machines."""
+    config.addinivalue_line(
+        "markers", "bootc_cold: its machines boot instead of being restored from a snapshot"
+    )
     from bootc_build.testing.evidence import Evidence, check_options  # noqa: PLC0415
 
     check_options(config)
@@ -84,6 +87,12 @@ def _machines_of(request: pytest.FixtureRequest, artifacts: Path) -> Iterator["M
     remove_folder(folder)  # An earlier run's.
     machines = node.stash.setdefault(MACHINES, [])
     with ExitStack() as stack:
-        yield MachineFactory(stack, folder, request.config.getoption("--bootc-accel"), machines)
+        yield MachineFactory(
+            stack,
+            folder,
+            request.config.getoption("--bootc-accel"),
+            machines,
+            cold=node.get_closest_marker("bootc_cold") is not None,
+        )
     machines.clear()
     request.config.stash.setdefault(FOLDERS, []).append((node, folder))

@@ -26,6 +26,19 @@ class Attachment:
 
 
 @dataclass(frozen=True)
+class MemoryFile:
+    """A file that is the guest's RAM.
+
+    Args:
+        path: the file; as large as the RAM.
+        shared: the guest's writes go to the file; otherwise it is mapped privately and never written to.
+    """
+
+    path: Path
+    shared: bool
+
+
+@dataclass(frozen=True)
 class Runtime:
     """What only the run knows.
 
@@ -35,6 +48,8 @@ class Runtime:
         monitor_fd: connected socket that becomes the QMP monitor.
         disks: one for each of the spec's.
         firmware: flash images, the variable store being this machine's own copy; None for BIOS.
+        memory: the file that is its RAM; None for memory of QEMU's own.
+        incoming: wait for a state to be loaded (QMP `migrate-incoming`) instead of starting.
     """
 
     accelerator: Accelerator
@@ -42,6 +57,8 @@ class Runtime:
     monitor_fd: int
     disks: Sequence[Attachment] = ()
     firmware: FirmwareFiles | None = None
+    memory: MemoryFile | None = None
+    incoming: bool = False
 
 
 def qemu_argv(spec: MachineSpec, runtime: Runtime) -> list[str]:
@@ -54,6 +71,8 @@ def qemu_argv(spec: MachineSpec, runtime: Runtime) -> list[str]:
         *("-nodefaults", "-no-user-config", "-display", "none"),
         *("-name", _escape(spec.name)),
         *_processor(spec, runtime.accelerator),
+        *_memory(spec, runtime.memory),
+        *(("-incoming", "defer") if runtime.incoming else ()),
         *("-action", f"reboot={'reset' if spec.may_reboot else 'shutdown'}"),
         *("-chardev", f"socket,id=console,fd={runtime.console_fd}"),
         *("-serial", "chardev:console"),
@@ -62,6 +81,8 @@ def qemu_argv(spec: MachineSpec, runtime: Runtime) -> list[str]:
         *("-device", "VGA"),
         *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
         *("-device", "virtio-rng-pci,rng=rng0"),
+        # Tells a restored guest that it is another one now: its kernel mixes new randomness in at once.
+        *("-device", "vmgenid,guid=auto"),
         *_firmware(spec.firmware, runtime.firmware),
         *_disks(runtime.disks),
         *_network(spec),
@@ -83,6 +104,17 @@ def _processor(spec: MachineSpec, accelerator: Accelerator) -> list[str]:
     return [
         *("-machine", f"{spec.machine_type},accel={accelerator}{smm}"),
         *("-cpu", cpu, "-smp", str(spec.cpus), "-m", f"{spec.memory_mib}M"),
+    ]
+
+
+def _memory(spec: MachineSpec, memory: MemoryFile | None) -> list[str]:
+    if memory is None:
+        return []
+    mode = "share=on" if memory.shared else "share=off,readonly=on,rom=off"
+    backend = f"memory-backend-file,id=ram,size={spec.memory_mib}M,{mode}"
+    return [
+        *("-object", f"{backend},mem-path={_escape(memory.path)}"),
+        *("-machine", "memory-backend=ram"),
     ]
 
 

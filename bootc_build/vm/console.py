@@ -235,6 +235,13 @@ class Console(_ByteSpawn):
         """Whether the guest's end is closed: no byte will come."""
         return self._ended
 
+    def recall(self, lines: Iterable[tuple[float, str]]) -> None:
+        """Put what an earlier run of the guest printed before this one's history: (seconds, text)."""
+        lines = list(lines)
+        end = lines[-1][0] if lines else 0.0
+        with self._changed:
+            self.history[:0] = [ConsoleLine(at - end, text) for at, text in lines]
+
     def add_line_listener(self, listener: Callable[[str], None]) -> None:
         """Call this, on the reading thread, with each line from now on."""
         self._line_listeners.append(listener)

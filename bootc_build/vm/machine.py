@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pexpect
 
 from bootc_build.tools.cache import scratch_folder
 from bootc_build.vm.accel import Acceleration, find_acceleration
+from bootc_build.vm.argv import MemoryFile
 from bootc_build.vm.console import Console
 from bootc_build.vm.errors import MachineDiedError, MachineError, WaitTimeoutError
 from bootc_build.vm.guest import Guest
@@ -21,12 +23,15 @@ from bootc_build.vm.login import reach_shell
 from bootc_build.vm.process import QemuProcess
 from bootc_build.vm.record import MachineRecord
 from bootc_build.vm.shell import GuestShell
+from bootc_build.vm.snapshot import Snapshot
 from bootc_build.vm.spec import MachineSpec
 
 # Seconds on a quiet machine under TCG; all are multiplied by the accelerator's time scale.
 BOOT_SECONDS = 300.0
 SHUTDOWN_SECONDS = 120.0
+RESTORE_SECONDS = 60.0
 _SHELL_SECONDS = 60.0
+_OVERLAYS = ("disk*.qcow2", "variables.fd")
 _BUSIEST = 6.0
 
 
@@ -46,6 +51,7 @@ class Machine(Guest):
     Attributes:
         bootc: the guest's `bootc`.
         record: the one that it was given.
+        snapshot: what it was restored from; None if it has booted.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Machine(Guest):
     ) -> None:
         self.spec = spec
         self.record = record
+        self.snapshot: Snapshot | None = None
         self.name = spec.name
         self.acceleration = acceleration or find_acceleration()
         self.bootc = BootcCommand(self)
@@ -115,8 +122,12 @@ class Machine(Guest):
         queue = os.getloadavg()[0] / (os.cpu_count() or 1)
         return nominal * self.acceleration.time_scale * min(max(queue, 1.0), _BUSIEST)
 
-    def start(self) -> None:
+    def start(self, *, memory: MemoryFile | None = None, snapshot: Snapshot | None = None) -> None:
         """Turn the machine on and return at once.
+
+        Args:
+            memory: a file to be its RAM.
+            snapshot: the state to be in, stopped, instead of the beginning of a boot.
 
         Raises:
             MachineError: it is on already, or QEMU does not start.
@@ -126,7 +137,14 @@ class Machine(Guest):
         assert self._folder is not None  # noqa: S101 - entered
         with ExitStack() as stack:
             qemu = stack.enter_context(
-                QemuProcess(self.spec, self.acceleration, self._folder, self.record)
+                QemuProcess(
+                    self.spec,
+                    self.acceleration,
+                    self._folder,
+                    self.record,
+                    memory=memory,
+                    snapshot=snapshot,
+                )
             )
             console = stack.enter_context(
                 Console(
@@ -151,6 +169,41 @@ class Machine(Guest):
         """
         self.start()
         self.wait_for_shell(seconds=seconds)
+
+    def restore(self, snapshot: Snapshot, *, seconds: float = RESTORE_SECONDS) -> None:
+        """Turn the machine on in the state of a snapshot, with a root shell and the right time.
+
+        The boot id, and all else that a boot makes up, is the snapshot's. What that boot printed is in the
+        console's history.
+
+        Args:
+            snapshot: of a machine of the same spec; it has to stay in use for as long as this machine.
+            seconds: how long it may take (scaled).
+
+        Raises:
+            MachineError: QEMU does not load it, or the guest does not answer.
+        """
+        self.start(snapshot=snapshot)
+        self.console.recall(snapshot.facts.lines)
+        self.console.note(_origin(snapshot))
+        shell = GuestShell(self.console, time_scale=self.acceleration.time_scale)
+        with self._deaths_explained("a restored shell"):
+            self.qemu.resume()
+            shell.take_over(seconds=self.seconds(seconds))
+        self._shell = shell
+        self.snapshot = snapshot
+
+    def hand_over(self, place: Path) -> None:
+        """Turn the machine off and move what it wrote into a folder; it is as new afterwards."""
+        self._end_run()
+        for path in self._written():
+            shutil.move(path, place / path.name)
+
+    def forget(self) -> None:
+        """Turn the machine off and forget what it wrote."""
+        self._end_run()
+        for path in self._written():
+            path.unlink()
 
     def wait_for_shell(self, *, seconds: float = BOOT_SECONDS) -> None:
         """Wait until the console has a shell that answers in frames (scaled seconds)."""
@@ -241,6 +294,10 @@ class Machine(Guest):
 
     # Inside.
 
+    def _written(self) -> list[Path]:
+        assert self._folder is not None  # noqa: S101 - entered
+        return [path for pattern in _OVERLAYS for path in self._folder.glob(pattern)]
+
     def _leave(self, command: str) -> None:
         """Start what ends the shell; there is no answer to wait for."""
         self.console.note(f"run: {command}")
@@ -248,7 +305,7 @@ class Machine(Guest):
             self.console.send(f"{command}\n")
 
     def _end_run(self) -> None:
-        self._qemu = self._console = self._shell = None
+        self._qemu = self._console = self._shell = self.snapshot = None
         self._run_stack.close()
 
     @contextmanager
@@ -261,3 +318,9 @@ class Machine(Guest):
                 f"{self.qemu.why_it_ended()}",
                 console_tail=self.console.tail(),
             ) from end
+
+
+def _origin(snapshot: Snapshot) -> str:
+    facts = snapshot.facts
+    failed = f"; failed units: {' '.join(facts.failed_units)}" if facts.failed_units else ""
+    return f"restored from a snapshot made {snapshot.age:.0f} seconds ago ({facts.settled}{failed})"

@@ -1,5 +1,6 @@
 """One run of QEMU: started, watched, ended; it dies with its parent and leaves no file, socket or port behind."""
 
+import json
 import shutil
 import socket
 import subprocess
@@ -9,15 +10,19 @@ from typing import Self
 
 from bootc_build.onhost.process import find_program, run, running
 from bootc_build.vm.accel import Acceleration
-from bootc_build.vm.argv import Attachment, Runtime, qemu_argv
+from bootc_build.vm.argv import Attachment, MemoryFile, Runtime, qemu_argv
 from bootc_build.vm.errors import MachineDiedError, MachineError
 from bootc_build.vm.firmware import FirmwareFiles, find_uefi_firmware
 from bootc_build.vm.qmp import Monitor
 from bootc_build.vm.record import MachineRecord
-from bootc_build.vm.spec import DiskFormat, Firmware, MachineSpec
+from bootc_build.vm.snapshot import Snapshot
+from bootc_build.vm.spec import Disk, DiskFormat, Firmware, MachineSpec
+from bootc_build.vm.waiting import wait_until
 
 _START_SECONDS = 60.0
 _QUIT_SECONDS = 20.0
+_MIGRATION_SECONDS = 300.0
+_IGNORE_SHARED = [{"capability": "x-ignore-shared", "state": True}]
 
 
 class QemuProcess:
@@ -28,6 +33,8 @@ class QemuProcess:
         acceleration: how.
         folder: private folder of the machine: overlays and the variable store stay there from run to run.
         record: gets what passes the monitor.
+        memory: a file to be its RAM.
+        snapshot: start stopped, in this state; `resume` lets it run.
 
     Attributes:
         console: the host's end of the first serial port.
@@ -40,10 +47,15 @@ class QemuProcess:
         acceleration: Acceleration,
         folder: Path,
         record: MachineRecord | None = None,
+        *,
+        memory: MemoryFile | None = None,
+        snapshot: Snapshot | None = None,
     ) -> None:
         self._spec = spec
         self._acceleration = acceleration
         self._folder = folder
+        self._snapshot = snapshot
+        self._memory = MemoryFile(snapshot.memory, shared=False) if snapshot else memory
         self._stack = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
         self.console, self._guest_console = socket.socketpair()
@@ -61,8 +73,10 @@ class QemuProcess:
                 accelerator=self._acceleration.accelerator,
                 console_fd=self._guest_console.fileno(),
                 monitor_fd=self._guest_monitor.fileno(),
-                disks=attach_disks(self._spec, self._folder),
-                firmware=copy_firmware(self._spec, self._folder),
+                disks=attach_disks(self._spec, self._folder, self._snapshot),
+                firmware=copy_firmware(self._spec, self._folder, self._snapshot),
+                memory=self._memory,
+                incoming=self._snapshot is not None,
             )
             self._process = stack.enter_context(
                 running(
@@ -76,6 +90,8 @@ class QemuProcess:
             self._guest_console.close()
             self._guest_monitor.close()
             self._connect()
+            if self._snapshot is not None:
+                self._load(self._snapshot.state)
             self._stack = stack.pop_all()
         return self
 
@@ -111,6 +127,21 @@ class QemuProcess:
             self.monitor.execute("quit", seconds=_QUIT_SECONDS)
             self.wait_for_end(_QUIT_SECONDS)
 
+    def save_state(self, path: Path) -> None:
+        """Stop the guest for good and write its state without its memory file.
+
+        Raises:
+            MachineError: QEMU could not.
+        """
+        self.monitor.execute("stop")
+        self.monitor.execute("migrate-set-capabilities", capabilities=_IGNORE_SHARED)
+        self.monitor.execute("migrate", uri=f"file:{path}")
+        self._await_migration()
+
+    def resume(self) -> None:
+        """Let a guest run that was started from a snapshot."""
+        self.monitor.execute("cont")
+
     def set_reboot_allowed(self, *, allowed: bool) -> None:
         """Whether a guest that restarts goes on running or ends QEMU."""
         self.monitor.execute("set-action", reboot="reset" if allowed else "shutdown")
@@ -135,6 +166,25 @@ class QemuProcess:
     def _errors_path(self) -> Path:
         return self._folder / "qemu.stderr"
 
+    def _load(self, state: Path) -> None:
+        self.monitor.execute("migrate-set-capabilities", capabilities=_IGNORE_SHARED)
+        self.monitor.execute("migrate-incoming", uri=f"file:{state}")
+        self._await_migration()
+
+    def _await_migration(self) -> None:
+        answer: dict[str, str] = {}
+
+        def is_over() -> bool:
+            answer.update(self.monitor.execute("query-migrate"))
+            return answer.get("status") in ("completed", "failed", "cancelled")
+
+        over = wait_until(is_over, seconds=_MIGRATION_SECONDS, first_interval=0.01)
+        if not over or answer["status"] != "completed":
+            why = answer.get("error-desc") or answer.get("status", "it did not end")
+            raise MachineError(
+                f"The state of the machine '{self._spec.name}' could not be moved: {why}."
+            )
+
     def _connect(self) -> None:
         try:
             self.monitor.connect(_START_SECONDS)
@@ -146,8 +196,15 @@ class QemuProcess:
             raise
 
 
-def attach_disks(spec: MachineSpec, folder: Path) -> list[Attachment]:
+def attach_disks(
+    spec: MachineSpec, folder: Path, snapshot: Snapshot | None = None
+) -> list[Attachment]:
     """The files that the guest writes to; overlays are made in the folder where they are not there yet.
+
+    Args:
+        spec: of the machine.
+        folder: the machine's own.
+        snapshot: what it starts from; its disks lie between the spec's and the overlays.
 
     Raises:
         MissingProgramError, CommandError: by qemu-img.
@@ -160,10 +217,13 @@ def attach_disks(spec: MachineSpec, folder: Path) -> list[Attachment]:
         overlay = folder / f"disk{index}.qcow2"
         if not overlay.exists():
             find_program("qemu-img", "Install it with: apt-get install qemu-utils")
+            below, its_format = str(disk.path), disk.format
+            if snapshot is not None:
+                below, its_format = _chain(snapshot.disk(index), disk), DiskFormat.QCOW2
             run(
                 [
                     *("qemu-img", "create", "-q", "-f", "qcow2"),
-                    *("-b", str(disk.path), "-F", disk.format, str(overlay)),
+                    *("-b", below, "-F", its_format, str(overlay)),
                 ],
                 timeout=60,
             )
@@ -171,7 +231,22 @@ def attach_disks(spec: MachineSpec, folder: Path) -> list[Attachment]:
     return attachments
 
 
-def copy_firmware(spec: MachineSpec, folder: Path) -> FirmwareFiles | None:
+def _chain(upper: Path, lower: Disk) -> str:
+    """A snapshot's disk above the spec's, which may have moved since the snapshot was made."""
+    chain = {
+        "driver": DiskFormat.QCOW2,
+        "file": {"driver": "file", "filename": str(upper)},
+        "backing": {
+            "driver": lower.format,
+            "file": {"driver": "file", "filename": str(lower.path)},
+        },
+    }
+    return f"json:{json.dumps(chain)}"
+
+
+def copy_firmware(
+    spec: MachineSpec, folder: Path, snapshot: Snapshot | None = None
+) -> FirmwareFiles | None:
     """UEFI firmware with this machine's own variable store, copied on its first start; None for BIOS.
 
     Raises:
@@ -184,5 +259,5 @@ def copy_firmware(spec: MachineSpec, folder: Path) -> FirmwareFiles | None:
     )
     own = folder / "variables.fd"
     if not own.exists():
-        shutil.copyfile(found.variables, own)
+        shutil.copyfile(snapshot.variables if snapshot else found.variables, own)
     return FirmwareFiles(found.code, own)

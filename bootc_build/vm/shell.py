@@ -42,6 +42,10 @@ _HAND_OVER = (
 )
 _GUEST_HALF = Path(__file__).with_name("guest_shell.sh")
 _MARK = "printf '\\n@%s:end@\\n' $_bn"
+# Not every date takes a fraction of a second.
+_SET_CLOCK = "date -s @{now:.3f} >/dev/null 2>&1 || date -s @{now:.0f} >/dev/null 2>&1"
+_TELL_CLOCK = "printf '\\n@%s:now:%s@\\n' $_bn $(date +%s)"
+_CLOCK_SECONDS = 1.5
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,30 @@ class GuestShell:
         """Give the terminal echo, editing and a prompt again, for a person; `prepare` takes it back."""
         self._type(_HAND_OVER)
 
+    def take_over(self, *, seconds: float) -> None:
+        """Speak to a shell that was prepared before its guest was stopped, and set the guest's clock by ours.
+
+        Nothing else is said to the guest before its clock is right.
+
+        Raises:
+            ShellLostError: no answer in so many seconds, or the clock stays wrong.
+        """
+        deadline = time.monotonic() + seconds
+        told: float | None = None
+        while (left := deadline - time.monotonic()) > 0:
+            nonce = _nonce()
+            self._say(nonce, f"{_SET_CLOCK.format(now=time.time())};{_TELL_CLOCK}")
+            told = self._await_clock(nonce, min(self._retry, left))
+            # An answer that was long on its way set the clock too late: once more, it is awake now.
+            if told is not None and abs(told - time.time()) <= _CLOCK_SECONDS:
+                return
+        fact = "did not answer" if told is None else f"stays {told - time.time():+.0f} seconds off"
+        raise ShellLostError(
+            f"The restored guest's {'shell' if told is None else 'clock'} {fact} "
+            f"(waited {seconds:.0f} seconds).",
+            console_tail=self._console.tail(),
+        )
+
     def run(self, command: str, *, seconds: float) -> CommandResult:
         """Run a command (by bash where there is one, else sh; its standard input is /dev/null) to its end.
 
@@ -238,6 +266,14 @@ class GuestShell:
             if wanted in line:
                 return True
         return False
+
+    def _await_clock(self, nonce: str, seconds: float) -> float | None:
+        form = re.compile(rb"@%s:now:(\d+)@" % nonce.encode())
+        deadline = time.monotonic() + seconds
+        while (line := self._read_line(deadline)) is not None:
+            if (found := form.search(line)) is not None:
+                return float(found[1]) + 0.5  # It told whole seconds.
+        return None
 
     def _await_header(self, nonce: str, deadline: float) -> tuple[int, tuple[_File, _File]] | None:
         """The header, asked for again at growing intervals; None when the deadline came first."""

@@ -9,11 +9,12 @@ import pytest
 
 from bootc_build.disk import trees
 from bootc_build.disk.assemble import slot, write_raw_disk
-from bootc_build.disk.plan import GIB, DiskPlan, Identity, Role, plan_disk
+from bootc_build.disk.plan import DiskPlan, Identity, Role, plan_disk
 from bootc_build.onhost.process import run
 from bootc_build.onhost.progress import Silent
 from bootc_build.tools import e2fsprogs
 from bootc_build.tools.mtools import FatVolume
+from bootc_build.tools.sizes import GIB
 from tests.disk.installed_trees import DEPLOYMENT, KERNEL, core_image, make_installed_tree
 
 TIMESTAMP = 1_700_000_000

@@ -14,12 +14,12 @@ import pytest
 from bootc_build.disk.bootable import NotBootableError
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.formats import DiskType
-from bootc_build.disk.plan import GIB, MIB
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.process import run
 from bootc_build.onhost.progress import Silent
 from bootc_build.tools.buildah import remove_image
 from bootc_build.tools.podman import ImageNotFoundError
+from bootc_build.tools.sizes import GIB, MIB
 from tests.disk.stand_in_image import HANG_SECONDS, KERNEL, make_stand_in_image
 
 TARGET = parse_target("registry.example/os:v1")

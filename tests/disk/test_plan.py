@@ -7,16 +7,14 @@ from hypothesis import strategies as st
 from bootc_build.disk.plan import (
     BOOT_BYTES,
     DEFAULT_DISK_BYTES,
-    GIB,
-    MIB,
     Contents,
     Identity,
     Role,
-    parse_size,
     plan_disk,
     smallest_disk,
 )
 from bootc_build.onhost.errors import UsageError
+from bootc_build.tools.sizes import GIB, MIB, parse_size
 
 IDENTITY = Identity.derive("sha256:" + "a" * 64, {"size": None})
 CONTENTS = Contents(root=400 * MIB, boot=40 * MIB, esp=5 * MIB)

@@ -8,7 +8,7 @@ import pytest
 
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.vm.accel import Accelerator
-from bootc_build.vm.argv import Attachment, Runtime, qemu_argv
+from bootc_build.vm.argv import Attachment, MemoryFile, Runtime, qemu_argv
 from bootc_build.vm.firmware import FirmwareFiles
 from bootc_build.vm.spec import (
     DirectKernel,
@@ -142,3 +142,22 @@ def test_the_format_of_a_disk_is_read_from_it(
 def test_a_disk_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.qcow2"):
         Disk.open(tmp_path / "nowhere.qcow2")
+
+
+@pytest.mark.parametrize(
+    ("shared", "mode"), [(True, "share=on"), (False, "share=off,readonly=on,rom=off")]
+)
+def test_a_memory_file_is_the_guests_ram(*, shared: bool, mode: str) -> None:
+    runtime = Runtime(Accelerator.TCG, 7, 8, memory=MemoryFile(Path("/a,b/memory"), shared=shared))
+    argv = qemu_argv(MachineSpec(memory_mib=512), runtime)
+    backend = f"memory-backend-file,id=ram,size=512M,{mode},mem-path=/a,,b/memory"
+    assert backend in _values(argv, "-object")
+    assert "memory-backend=ram" in _values(argv, "-machine")
+
+
+def test_a_machine_can_wait_for_its_state() -> None:
+    assert (
+        _only(qemu_argv(MachineSpec(), Runtime(Accelerator.TCG, 7, 8, incoming=True)), "-incoming")
+        == "defer"
+    )
+    assert "-incoming" not in qemu_argv(MachineSpec(), _TCG)
