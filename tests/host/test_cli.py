@@ -110,3 +110,25 @@ def test_others_learn_that_a_reboot_is_wanted_and_that_the_status_changed(tmp_pa
     os.utime(tmp_path / "ostree/bootc", (0, 0))
     signals.status_changed(tmp_path)
     assert (tmp_path / "ostree/bootc").stat().st_mtime > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "package"),
+    [
+        (ModuleNotFoundError("No module named 'gi'", name="gi"), "python3-gi"),
+        (ModuleNotFoundError("No module named 'yaml'", name="yaml"), "python3-yaml"),
+        (ValueError("Namespace OSTree not available"), "gir1.2-ostree-1.0"),
+    ],
+)
+def test_what_a_plain_host_lacks_is_named(
+    error: Exception,
+    package: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def lacking(_arguments: object) -> int:
+        raise error
+
+    monkeypatch.setattr("bootc_build.onhost.cli.rollback.run", lacking)
+    assert main(["rollback"]) == 1
+    assert f"Install the package {package}.\n" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,20 @@ def test_title_may_have_quotes(loader: Path) -> None:
 
 def test_kernel_is_found_with_and_without_boot_in_its_path(loader: Path) -> None:
     add(loader, 1, linux="/ostree/default-abc/vmlinuz-1")
-    assert "\tlinux /ostree/default-abc/vmlinuz-1 rw\n" in menu(loader)
+    # /boot is a directory of the root file system here.
+    assert "\tlinux /boot/ostree/default-abc/vmlinuz-1 rw\n" in menu(loader)
+    assert "\tinitrd /boot/ostree/default-abc/vmlinuz-1.img\n" in menu(loader)
+
+
+def test_paths_stay_as_they_are_where_boot_is_a_file_system_of_its_own(loader: Path) -> None:
+    boot = loader.parent
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        if Path(other).stat().st_dev == boot.stat().st_dev:
+            pytest.skip("/dev/shm is on the file system of the test")
+        Path(other, "ostree").mkdir()
+        (boot.parent / "sysroot").symlink_to(other)
+        add(loader, 1, linux="/ostree/default-abc/vmlinuz-1")
+        assert "\tlinux /ostree/default-abc/vmlinuz-1 rw\n" in menu(loader)
 
 
 def test_entry_without_its_kernel_is_left_out(loader: Path) -> None:

@@ -94,6 +94,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _explained(lambda: _verb(_ALIASES.get(args.verb, args.verb)).run(args))
 
 
+def _lacking_package(error: Exception) -> str | None:
+    """Debian's package that has what could not be imported; None for any other error."""
+    if isinstance(error, ImportError):
+        return {"gi": "python3-gi", "yaml": "python3-yaml"}.get(
+            (error.name or "").partition(".")[0]
+        )
+    return "gir1.2-ostree-1.0" if str(error).startswith("Namespace OSTree not available") else None
+
+
 def _explained(verb: Callable[[], int]) -> int:
     try:
         return verb()
@@ -101,6 +110,16 @@ def _explained(verb: Callable[[], int]) -> int:
         sys.stdout.flush()
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    except (ImportError, ValueError) as error:
+        # A plain host that got the agent as one file need not have what the agent speaks to.
+        lacking = _lacking_package(error)
+        if lacking is None:
+            raise
+        print(
+            f"error: This host lacks a part of Python that bootc needs: {error}.", file=sys.stderr
+        )
+        print(f"Install the package {lacking}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130

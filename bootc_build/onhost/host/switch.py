@@ -5,6 +5,7 @@ from typing import Final
 
 from bootc_build.onhost import pull
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.host import plain
 from bootc_build.onhost.host.booted import BootedSystem
 from bootc_build.onhost.host.origin import Origin
 from bootc_build.onhost.host.stage import Queued, stage
@@ -31,8 +32,15 @@ def switch(
     """
     if reference_status(target) == system.host.spec.image:
         return None
+    origin = Origin.parse(system.slots.booted.origin)
+    facts = None
+    if origin.image is None:
+        facts = plain.read_boot_facts(system.sysroot.repo_settings("sysroot"))
+        plain.check_host(facts)
     pulled = pull.pull(system.sysroot.repo, target, progress=progress)
-    refspec = Origin.parse(system.slots.booted.origin).refspec
+    if facts is not None:
+        plain.check_image(facts, system.sysroot.repo, pulled.merge_commit)
+    refspec = origin.refspec
     if refspec is not None and not retain:
         system.sysroot.forget_branch(refspec)
     return stage(system, target, pulled)

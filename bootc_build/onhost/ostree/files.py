@@ -54,6 +54,17 @@ def file_names(repo: Repo, commit: str, directory: str) -> dict[str, bool]:
     return names
 
 
+def has_file(repo: Repo, commit: str, path: str) -> bool:
+    """Whether anything but a directory is at a path (relative); a link counts whatever it leads to.
+
+    Raises:
+        UserError: there is no such commit.
+    """
+    flags = Gio.FileQueryInfoFlags.NOFOLLOW_SYMLINKS
+    kind = _root(repo, commit).resolve_relative_path(path).query_file_type(flags, None)
+    return kind in (Gio.FileType.REGULAR, Gio.FileType.SYMBOLIC_LINK)
+
+
 def read_text_files(repo: Repo, commit: str, directory: str) -> dict[str, str]:
     """The text of the regular files directly in a directory (relative, like ``usr/lib/x``), by name.
 

@@ -225,6 +225,14 @@ class Sysroot:
             with _ostree_errors(f"The stateroot '{name}' cannot be made"):
                 self._native.init_osname(name, None)
 
+    def repo_settings(self, group: str) -> dict[tuple[str, str], str]:
+        """What the repository's configuration file says in a group: (group, key) to value."""
+        configuration = self._native.repo().copy_config()
+        if not configuration.has_group(group):
+            return {}
+        keys = configuration.get_keys(group)[0]
+        return {(group, key): configuration.get_string(group, key) for key in keys}
+
     def configure_repo(self, values: Mapping[tuple[str, str], str]) -> None:
         """Set values in the repository's configuration file: (group, key) to value.
 

@@ -1,0 +1,64 @@
+"""A host that never saw a container: one file is copied to it, one command switches it to an image."""
+
+from pathlib import Path
+
+import pytest
+
+from bootc_build.image.pyz import write_pyz
+from bootc_build.testing.factory import MachineFactory
+from bootc_build.vm.registry import Registry
+from test_vms import plain_host
+from test_vms.example_os import Versions
+
+
+@pytest.fixture
+def plain_disk(base_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The disk of such a host."""
+    # libostree reads it when a sysroot is opened: an immutable directory could not be copied to a disk.
+    monkeypatch.setenv("OSTREE_SYSROOT_DEBUG", "mutable-deployments")
+    monkeypatch.setenv("OSTREE_SYSROOT_OPTS", "skip-sync")
+    return plain_host.make_disk(base_image, tmp_path)
+
+
+@pytest.mark.long
+def test_one_file_and_one_command_make_it_a_host_of_images(
+    plain_disk: Path,
+    versions: Versions,
+    bootc_vm: MachineFactory,
+    bootc_registry: Registry,
+    tmp_path: Path,
+) -> None:
+    machine = bootc_vm(plain_disk)
+    assert plain_host.BRANCH in machine.succeed("ostree admin status")
+    machine.fail("command -v bootc")
+    machine.succeed("echo kept > /etc/motd; useradd -m alice; echo treasure > /home/alice/notes")
+    machine.write(
+        "/etc/containers/registries.conf.d/test.conf",
+        bootc_registry.guest_configuration("registry.example"),
+    )
+    write_pyz(tmp_path / "bootc.pyz")
+    machine.copy_in(tmp_path / "bootc.pyz", "/root/bootc.pyz")
+    digest = bootc_registry.push(versions.one, "os:stable")
+    said = machine.succeed(
+        "python3 /root/bootc.pyz switch --no-signature-verification registry.example/os:stable",
+        seconds=900,
+    )
+    assert "Queued for next boot: registry.example/os:stable" in said
+    assert digest in said
+    machine.reboot()
+    assert machine.bootc.booted.version == "1"
+    assert machine.bootc.booted.digest == digest
+    assert machine.read("/etc/motd") == "kept\n"
+    assert machine.succeed("cat /home/alice/notes") == "treasure\n"
+    assert machine.failed_units() == []
+
+    # From here on it is a host like any other, whose own agent and boot menu are the image's.
+    bootc_registry.push(versions.two, "os:stable")
+    machine.bootc.upgrade()
+    machine.reboot()
+    assert machine.bootc.booted.version == "2"
+    assert machine.bootc.rollback_target.version == "1"
+    assert machine.read("/etc/motd") == "kept\n"
+    machine.succeed("ostree fsck --quiet", seconds=600)
+    refs = machine.succeed("ostree refs")
+    assert plain_host.BRANCH not in refs.split()
