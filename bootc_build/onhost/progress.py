@@ -1,6 +1,50 @@
 """How long-running work says what it does, without knowing who listens; for both programs."""
 
+from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True)
+class LayerTransfer:
+    """A layer that is on its way: digest, place in the image (from 1), bytes of the blob that arrived, of all."""
+
+    digest: str
+    number: int
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How far the layers of an image are; nothing in it ever becomes less during one pull.
+
+    Args:
+        image: its name, as people write it.
+        manifest_digest: which one exactly.
+        layers_cached: layers that were here already.
+        layers_done: layers that arrived.
+        layers_total: layers that have to be fetched.
+        bytes_cached: bytes of the blobs that were here already.
+        bytes_done: bytes of blobs that arrived.
+        bytes_total: bytes of the blobs that have to be fetched.
+        running: what is on its way now, in the image's order.
+    """
+
+    image: str
+    manifest_digest: str
+    layers_cached: int
+    layers_done: int
+    layers_total: int
+    bytes_cached: int
+    bytes_done: int
+    bytes_total: int
+    running: tuple[LayerTransfer, ...]
+
+
+def describe_transfer(state: Transfer) -> str:
+    """One line about a transfer, for people."""
+    layers = f"{state.layers_done} of {state.layers_total} layers"
+    return f"{layers}, {state.bytes_done / 1e6:,.0f} of {state.bytes_total / 1e6:,.0f} MB"
 
 
 class Progress(Protocol):
@@ -15,6 +59,9 @@ class Progress(Protocol):
     def bytes_done(self, done: int, total: int | None) -> None:
         """The current step has handled ``done`` bytes, of ``total`` where that is known."""
 
+    def transfer(self, state: Transfer) -> None:
+        """Layers of an image are on their way; comes often, and last with everything done."""
+
 
 class Silent:
     """Nobody listens."""
@@ -26,4 +73,7 @@ class Silent:
         """Ignore."""
 
     def bytes_done(self, done: int, total: int | None) -> None:
+        """Ignore."""
+
+    def transfer(self, state: Transfer) -> None:
         """Ignore."""

@@ -7,27 +7,34 @@ next pull goes on with the first that is missing.
 
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.oci.imageproxy import OpenedImage
-from bootc_build.onhost.oci.layerstream import LayerStream
-from bootc_build.onhost.oci.layout import LayoutImage, open_source
+from bootc_build.onhost.fetching import LayerFetcher, MissingLayer, Source, Tally, Write
+from bootc_build.onhost.oci import retry
+from bootc_build.onhost.oci.layout import open_source
 from bootc_build.onhost.oci.manifest import (
-    LABEL_FINAL_DIFFID,
+    LABEL_OSTREE_COMMIT,
     Descriptor,
     ImageConfig,
     ImageManifest,
 )
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.oci.refnames import image_ref, layer_ref
-from bootc_build.onhost.ostree.images import known_diff_ids, write_merge_commit
+from bootc_build.onhost.ostree.encapsulated import finish_commit, import_commit, import_objects
+from bootc_build.onhost.ostree.images import KnownLayers, known_layers
 from bootc_build.onhost.ostree.importer import Layer, import_layer
+from bootc_build.onhost.ostree.merge_commit import write_merge_commit
 from bootc_build.onhost.ostree.metadata import ImageMetadata, load_image_metadata
+from bootc_build.onhost.ostree.objects import ObjectStore
 from bootc_build.onhost.ostree.repo import Repo
+from bootc_build.onhost.ostree.selinux import Labels, policy_labels
 from bootc_build.onhost.progress import Progress
+from bootc_build.onhost.space import check_space, measured_growth
 
 __all__ = [
     "ImageMetadata",
@@ -48,9 +55,6 @@ _ARCHITECTURES: Final = {
     "i686": "386",
     "armv7l": "arm",
 }
-# A compressed layer grows when it is unpacked; ordinary systems do by a factor between 2 and 3.
-_GROWTH: Final = 2
-_RESERVE_BYTES: Final = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class PulledImage:
 
 
 @dataclass(frozen=True)
-class _WantedLayer:
+class _PlannedLayer:
     """A layer of the image with its descriptor, and its commit when the repository has it."""
 
     layer: Layer
@@ -88,8 +92,12 @@ def probe(image: ImageReference) -> RemoteImage:
     Raises:
         UserError: it cannot be had; names the image and what its registry answered.
     """
-    with open_source(image) as opened:
-        return _describe(opened)
+
+    def ask() -> RemoteImage:
+        with open_source(image) as opened:
+            return _describe(opened)
+
+    return retry.retrying(ask, retry.BACKOFF)
 
 
 def pull(
@@ -115,22 +123,77 @@ def pull(
     if install:
         repo.disable_fsync()
     recorded = target or image
-    with open_source(image) as opened:
-        remote = _describe(opened)
+
+    with ExitStack() as resources:
+
+        def open_and_ask() -> tuple[Source, RemoteImage]:
+            with ExitStack() as trying:
+                source = trying.enter_context(open_source(image))
+                answer = _describe(source)
+                resources.push(trying.pop_all())
+                return source, answer
+
+        opened, remote = retry.retrying(open_and_ask, retry.BACKOFF, on_wait=progress.step)
         present = _already_present(repo, recorded, remote)
         if present is not None:
             return present
         check_bootable(image, remote.config)
-        wanted = _plan(repo, remote)
-        _check_space(repo, image, wanted)
-        layers = [(item.layer, _ensure(repo, opened, item, progress)) for item in wanted]
-    progress.step(f"Merging {len(layers)} layers")
+        base, layers = _bring(repo, image, opened, remote, progress)
+    progress.step(f"Merging {len(remote.manifest.layers)} layers")
     metadata = ImageMetadata(remote.manifest_digest, remote.manifest, remote.config)
-    commit = write_merge_commit(repo, metadata, layers, recorded, fallback_time=int(time.time()))
+    commit = write_merge_commit(
+        repo, metadata, layers, recorded, base=base, fallback_time=int(time.time())
+    )
     return PulledImage(commit, remote.manifest_digest, remote.manifest, remote.config, False)
 
 
-def _describe(opened: OpenedImage | LayoutImage) -> RemoteImage:
+def _bring(
+    repo: Repo,
+    image: ImageReference,
+    opened: Source,
+    remote: RemoteImage,
+    progress: Progress,
+) -> tuple[str | None, list[tuple[Layer, str]]]:
+    """Fetch what is missing; the base commit (of an image that has one) and the ordinary layers' commits."""
+    known = known_layers(repo)
+    planned = _plan(repo, remote, known)
+    missing = _distinct(planned)
+    check_space(repo, image, [item.descriptor for item in missing], measured_growth(known.sizes))
+    tally = _tally(image, remote, planned, missing)
+    fetcher = LayerFetcher(
+        repo, image, opened, remote.manifest_digest, progress=progress, tally=tally
+    )
+    count = remote.config.base_layers
+    base = None
+    if count:
+        commits = _ensure(repo, fetcher, planned[:count], _write_base, progress)
+        base = commits[0][1]
+        finish_commit(repo, base, remote.config.labels.get(LABEL_OSTREE_COMMIT, ""))
+    with _expected_labels(repo, image, base) as labels:
+        write = partial(import_layer, labels=labels)
+        layers = _ensure(repo, fetcher, planned[count:], lambda _number: write, progress)
+    return base, layers
+
+
+def _write_base(number: int) -> Write:
+    return import_commit if number == 1 else import_objects
+
+
+@contextmanager
+def _expected_labels(
+    repo: Repo, image: ImageReference, base: str | None
+) -> Iterator[Labels | None]:
+    """The SELinux policy that the image most probably has: its base's, or the one it had before."""
+    commit = base or repo.resolve_ref(image_ref(image))
+    if commit is None:
+        yield None
+        return
+    store = ObjectStore(repo)
+    with policy_labels(store, store.root_of(commit)[0]) as labels:
+        yield labels
+
+
+def _describe(opened: Source) -> RemoteImage:
     digest, manifest = opened.manifest()
     config = opened.config()
     if len(config.diff_ids) != len(manifest.layers):
@@ -186,18 +249,12 @@ def check_bootable(image: ImageReference, config: ImageConfig) -> None:
             f"'{image.display}' is for the architecture {config.architecture}; this machine is {expected}.",
             f"Build the image for {expected}.",
         )
-    if LABEL_FINAL_DIFFID in config.labels:
-        raise UserError(
-            f"'{image.display}' is an ostree commit split into layers, which cannot be imported yet.",
-            "Use an image whose layers are ordinary ones.",
-        )
 
 
-def _plan(repo: Repo, remote: RemoteImage) -> list[_WantedLayer]:
+def _plan(repo: Repo, remote: RemoteImage, known: KnownLayers) -> list[_PlannedLayer]:
     """Which layers the image has, and which of them the repository has."""
     total = len(remote.manifest.layers)
-    by_diff_id = known_diff_ids(repo)
-    wanted = []
+    planned = []
     for index, (descriptor, diff_id) in enumerate(
         zip(remote.manifest.layers, remote.config.diff_ids, strict=True)
     ):
@@ -208,42 +265,57 @@ def _plan(repo: Repo, remote: RemoteImage) -> list[_WantedLayer]:
             total=total,
             made_by=remote.config.made_by(index),
         )
-        commit = repo.resolve_ref(layer_ref(descriptor.digest)) or by_diff_id.get(diff_id)
-        wanted.append(_WantedLayer(layer, descriptor, commit))
-    return wanted
+        commit = repo.resolve_ref(layer_ref(descriptor.digest)) or known.by_diff_id.get(diff_id)
+        planned.append(_PlannedLayer(layer, descriptor, commit))
+    return planned
 
 
-def _check_space(repo: Repo, image: ImageReference, wanted: Iterable[_WantedLayer]) -> None:
-    missing = [item.descriptor for item in wanted if item.commit is None]
-    sizes = [blob.size * (1 if blob.media_type.endswith("tar") else _GROWTH) for blob in missing]
-    needed = sum(sizes) + _RESERVE_BYTES if missing else 0
-    free = repo.free_bytes()
-    if needed > free:
-        raise UserError(
-            f"'{image.display}' needs about {needed // 1_000_000} MB in {repo.path}, where "
-            f"{free // 1_000_000} MB are free.",
-            "Make room, for example by removing files from /var, then try again.",
-        )
+def _distinct(planned: Sequence[_PlannedLayer]) -> list[_PlannedLayer]:
+    """Layers that have to be fetched: an image may have the same one twice."""
+    missing = {item.layer.diff_id: item for item in reversed(planned) if item.commit is None}
+    return sorted(missing.values(), key=lambda item: item.layer.number)
+
+
+def _tally(
+    image: ImageReference,
+    remote: RemoteImage,
+    planned: Sequence[_PlannedLayer],
+    missing: Sequence[_PlannedLayer],
+) -> Tally:
+    here = {item.descriptor.digest: item.descriptor.size for item in planned if item.commit}
+    return Tally(
+        image=image.display,
+        manifest_digest=remote.manifest_digest,
+        layers_cached=len(planned) - len(missing),
+        bytes_cached=sum(here.values()),
+        layers_total=len(missing),
+        bytes_total=sum(item.descriptor.size for item in missing),
+    )
 
 
 def _ensure(
-    repo: Repo, opened: OpenedImage | LayoutImage, wanted: _WantedLayer, progress: Progress
-) -> str:
-    """The commit of a layer, fetched if the repository has it not."""
-    layer = wanted.layer
-    ref = layer_ref(layer.digest)
-    # Asked again here: an image may have the same layer twice.
-    known = repo.resolve_ref(ref)
-    commit = known or wanted.commit
-    if commit is not None:
-        if known is None:
+    repo: Repo,
+    fetcher: LayerFetcher,
+    planned: Sequence[_PlannedLayer],
+    write: Callable[[int], Write],
+    progress: Progress,
+) -> list[tuple[Layer, str]]:
+    """The commits of layers, fetched if the repository has them not."""
+    missing = [
+        MissingLayer(item.layer, item.descriptor, write(item.layer.number))
+        for item in _distinct(planned)
+    ]
+    fetched = fetcher.fetch(missing)
+    by_diff_id = {item.layer.diff_id: fetched[item.layer.digest] for item in missing}
+    layers = []
+    for item in planned:
+        commit = item.commit
+        if commit is None:
+            commit = by_diff_id[item.layer.diff_id]
+        else:
+            progress.detail(f"{item.layer.name} is here already")
+        ref = layer_ref(item.layer.digest)
+        if repo.resolve_ref(ref) is None:
             repo.set_ref(ref, commit)
-        progress.detail(f"{layer.name} is here already")
-        return commit
-    progress.step(f"Fetching layer {layer.number} of {layer.total}")
-    size = wanted.descriptor.size
-    with (
-        opened.blob(wanted.descriptor, layer.diff_id) as blob,
-        LayerStream(blob.read, layer.name, lambda done: progress.bytes_done(done, size)) as stream,
-    ):
-        return import_layer(repo, stream, layer)
+        layers.append((item.layer, commit))
+    return layers

@@ -3,12 +3,11 @@
 import os
 import subprocess
 from pathlib import Path
-from typing import ClassVar
 
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.oci.refnames import image_ref, layer_ref
 from bootc_build.onhost.ostree.repo import Repo
-from bootc_build.onhost.progress import Silent
+from bootc_build.onhost.progress import Silent, Transfer
 from bootc_build.onhost.pull import probe, pull
 from tests.onhost.importing import Counted, content, listing, pulled, reference
 from tests.onhost.oci_images import Dir, Entry, File, write_image
@@ -72,19 +71,31 @@ def test_the_same_and_empty_layers_are_fetched_once(repo: Repo, tmp_path: Path) 
     assert progress.fetched == 2
 
 
-def test_progress_counts_up_to_the_layers_size(repo: Repo, tmp_path: Path) -> None:
+def test_progress_counts_layers_and_bytes_and_never_back(repo: Repo, tmp_path: Path) -> None:
     class Watched(Silent):
-        seen: ClassVar[list[tuple[int, int | None]]] = []
+        def __init__(self) -> None:
+            self.seen: list[Transfer] = []
 
-        def bytes_done(self, done: int, total: int | None) -> None:
-            self.seen.append((done, total))
+        def transfer(self, state: Transfer) -> None:
+            self.seen.append(state)
 
-    image = write_image(tmp_path / "layout", [[File("usr/a", data=os.urandom(2_000_000))]])
-    size = image.blob(image.layer_digests[0]).stat().st_size
-    pulled(repo, image, Watched())
-    assert len(Watched.seen) > 4
-    assert Watched.seen == sorted(Watched.seen)
-    assert Watched.seen[-1] == (size, size)
+    here = [File("usr/here", data=b"1")]
+    layers = [[File(f"usr/{i}", data=os.urandom(8_000_000))] for i in range(2)]
+    pulled(repo, write_image(tmp_path / "layout", [here], tag="1"))
+    image = write_image(tmp_path / "layout", [here, *layers], tag="2")
+    sizes = [image.blob(digest).stat().st_size for digest in image.layer_digests]
+    watched = Watched()
+    pulled(repo, image, watched)
+    first, last = watched.seen[0], watched.seen[-1]
+    assert (first.layers_cached, first.bytes_cached) == (1, sizes[0])
+    assert (first.layers_total, first.bytes_total) == (2, sum(sizes[1:]))
+    assert (first.layers_done, first.bytes_done) == (0, 0)
+    assert first.running[0].digest == image.layer_digests[1]
+    assert (last.layers_done, last.bytes_done, last.running) == (2, sum(sizes[1:]), ())
+    assert first.manifest_digest == image.manifest_digest
+    counts = [(state.layers_done, state.bytes_done) for state in watched.seen]
+    assert counts == sorted(counts)
+    assert any(0 < done < sizes[1] for _layers, done in counts)
 
 
 def test_the_target_names_the_ref(repo: Repo, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_an_interrupted_pull_goes_on_where_it_stopped(repo: Repo, tmp_path: Path
         "importer:LayerTree.write:2",
         "objects:ObjectStore.write_commit:2",
         "objects:ObjectStore.set_ref:2",
-        "images:merge_layers:1",
+        "merge_commit:merge_layers:1",
         "objects:ObjectStore.set_ref:3",
     ],
 )

@@ -175,7 +175,7 @@ def stacks(draw: st.DrawFn) -> list[list[Entry]]:
     return layers
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(stacks())
 def test_reading_and_merging_tars_is_applying_them_one_after_the_other(
     layers: list[list[Entry]],

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootc_build.onhost.errors import UserError
@@ -128,6 +128,7 @@ def flatten(store: MemoryStore, tree: str, meta: str, path: str = "") -> Flat:
     return flat
 
 
+@settings(deadline=None)
 @given(st.lists(folders, min_size=1, max_size=4))
 def test_merge_is_what_applying_each_layer_gives(layers: list[Folder]) -> None:
     store = MemoryStore()

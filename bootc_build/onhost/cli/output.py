@@ -5,6 +5,8 @@ import sys
 import time
 from typing import TextIO
 
+from bootc_build.onhost.progress import Transfer, describe_transfer
+
 _REDRAW_SECONDS = 0.2
 
 
@@ -46,12 +48,23 @@ class TextProgress:
 
     def bytes_done(self, done: int, total: int | None) -> None:
         """Redraw the byte count, on a terminal only and at most five times a second."""
+        of = f" of {total / 1e6:,.0f}" if total else ""
+        self._redraw(f"{done / 1e6:,.0f}{of} MB")
+
+    def transfer(self, state: Transfer) -> None:
+        """Redraw the count of layers and bytes, as `bytes_done` does; when all is here, one line stays."""
+        if state.layers_done == state.layers_total:
+            if state.layers_total:
+                self.step(f"Fetched {describe_transfer(state)}")
+        else:
+            self._redraw(describe_transfer(state))
+
+    def _redraw(self, text: str) -> None:
         now = time.monotonic()
         if self._quiet or not self._live or now - self._drawn < _REDRAW_SECONDS:
             return
         self._drawn = now
-        of = f" of {total / 1e6:,.0f}" if total else ""
-        print(f"\r\x1b[K  {done / 1e6:,.0f}{of} MB", end="", file=self._stream, flush=True)
+        print(f"\r\x1b[K  {text}", end="", file=self._stream, flush=True)
         self._moving = True
 
     def _clear(self) -> None:

@@ -6,20 +6,6 @@ from typing import Final
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.oci.reference import ImageReference
 
-_NOT_FOUND: Final = (
-    "manifest unknown",
-    "name unknown",
-    "no such file",
-    "not known",
-    "no descriptor found",
-)
-_DENIED: Final = ("unauthorized", "authentication required", "denied")
-_UNREACHABLE: Final = ("connection refused", "no such host", "i/o timeout", "no route")
-_NO_TLS: Final = (
-    "server gave http response to https client",
-    "first record does not look like a tls handshake",
-)
-
 
 class FetchError(UserError):
     """An image cannot be had from where it should come from."""
@@ -33,6 +19,22 @@ class AccessDeniedError(FetchError):
     """The registry wants other credentials."""
 
 
+class CertificateError(FetchError):
+    """The source is not who it says it is, or the clock is wrong."""
+
+
+class TransientFetchError(FetchError):
+    """It may be better the next time: the network, a registry that is busy or down, a connection that broke."""
+
+
+class TooManyRequestsError(TransientFetchError):
+    """The registry wants to be left alone for a while."""
+
+
+class StalledError(TransientFetchError):
+    """Nothing more arrives, though the connection stands."""
+
+
 def explain(image: ImageReference, said: str, auth_file: Path | None) -> FetchError:
     """The error for what skopeo said about an image.
 
@@ -41,34 +43,112 @@ def explain(image: ImageReference, said: str, auth_file: Path | None) -> FetchEr
         said: skopeo's message.
         auth_file: credentials that were used; None when asked anonymously.
     """
-    name, low = image.display, said.lower()
-    where = image.registry or "the registry"
-    if any(words in low for words in _NOT_FOUND):
-        return ImageNotFoundError(
-            f"There is no image '{name}': {said}", "Check name and tag, and that it was pushed."
-        )
-    if any(words in low for words in _DENIED):
-        used = f"the credentials in {auth_file}" if auth_file else "no credentials"
-        return AccessDeniedError(
-            f"{where} does not give '{name}' to {used}: {said}",
-            f"Log in: skopeo login --authfile {auth_file or '/etc/ostree/auth.json'} {where}",
-        )
-    if any(words in low for words in _NO_TLS):
-        return FetchError(
-            f"{where} does not speak TLS, so '{name}' cannot be fetched safely: {said}",
-            f'To allow it, declare [[registry]] location="{where}" insecure=true in /etc/containers/registries.conf.d/',
-        )
-    if "policy" in low or "signature" in low:
-        return AccessDeniedError(
-            f"The signature policy does not accept '{name}': {said}",
-            "See /etc/containers/policy.json; containers-policy.json(5) explains it.",
-        )
+    low = said.lower()
+    for words, kind, make in _KINDS:
+        if any(word in low for word in words):
+            return kind(*make(image.display, image.registry or "the registry", said, auth_file))
+    # What no wire can mend is not tried again.
+    kind = TransientFetchError if image.transport == "registry" else FetchError
     if any(words in low for words in _UNREACHABLE):
-        return FetchError(
-            f"'{name}' cannot be fetched, {where} does not answer: {said}",
+        return kind(
+            f"'{image.display}' cannot be fetched, {image.registry or 'the registry'} does not answer: {said}",
             "Check the network and the registry's name, then try again.",
         )
-    return FetchError(
-        f"'{name}' cannot be fetched: {said}",
+    return kind(
+        f"'{image.display}' cannot be fetched: {said}",
         "Try again; layers that are complete are not fetched again.",
     )
+
+
+def _busy(name: str, where: str, said: str, _auth_file: Path | None) -> tuple[str, str]:
+    return (
+        f"{where} limits how much may be fetched, and refused '{name}': {said}",
+        "Log in, or try again later; layers that are complete are not fetched again.",
+    )
+
+
+def _not_found(name: str, _where: str, said: str, _auth_file: Path | None) -> tuple[str, str]:
+    return f"There is no image '{name}': {said}", "Check name and tag, and that it was pushed."
+
+
+def _plain(name: str, where: str, said: str, _auth_file: Path | None) -> tuple[str, str]:
+    return (
+        f"{where} does not speak TLS, so '{name}' cannot be fetched safely: {said}",
+        f'To allow it, declare [[registry]] location="{where}" insecure=true in /etc/containers/registries.conf.d/',
+    )
+
+
+def _untrusted(name: str, where: str, said: str, _auth_file: Path | None) -> tuple[str, str]:
+    return (
+        f"The certificate of {where} is not trusted, so '{name}' cannot be fetched safely: {said}",
+        f"Check this machine's clock, and put the registry's CA into /etc/containers/certs.d/{where}/.",
+    )
+
+
+def _denied(name: str, where: str, said: str, auth_file: Path | None) -> tuple[str, str]:
+    used = f"the credentials in {auth_file}" if auth_file else "no credentials"
+    return (
+        f"{where} does not give '{name}' to {used}: {said}",
+        f"Log in: skopeo login --authfile {auth_file or '/etc/ostree/auth.json'} {where}",
+    )
+
+
+def _unsigned(name: str, _where: str, said: str, _auth_file: Path | None) -> tuple[str, str]:
+    return (
+        f"The signature policy does not accept '{name}': {said}",
+        "See /etc/containers/policy.json; containers-policy.json(5) explains it.",
+    )
+
+
+# The first that fits counts.
+_KINDS: Final = (
+    (
+        ("toomanyrequests", "too many requests", "status: 429", "status code 429", "registry 429"),
+        TooManyRequestsError,
+        _busy,
+    ),
+    (
+        (
+            "manifest unknown",
+            "name unknown",
+            "no such file",
+            "not known",
+            "no descriptor found",
+            ": not found",
+            "registry 404",
+        ),
+        ImageNotFoundError,
+        _not_found,
+    ),
+    (
+        (
+            "server gave http response to https client",
+            "first record does not look like a tls handshake",
+        ),
+        FetchError,
+        _plain,
+    ),
+    (("x509:", "tls: failed to verify", "certificate"), CertificateError, _untrusted),
+    (
+        (
+            "unauthorized",
+            "authentication required",
+            "invalid username/password",
+            "denied",
+            "registry 401",
+            "registry 403",
+            "status: 401",
+            "status: 403",
+        ),
+        AccessDeniedError,
+        _denied,
+    ),
+    (("policy", "signature"), AccessDeniedError, _unsigned),
+)
+_UNREACHABLE: Final = (
+    "connection refused",
+    "no such host",
+    "i/o timeout",
+    "no route",
+    "unreachable",
+)

@@ -14,7 +14,9 @@ import json
 import os
 import select
 import socket
+import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.oci.fetch_errors import FetchError, explain
+from bootc_build.onhost.oci.fetch_errors import FetchError, StalledError, explain
 from bootc_build.onhost.oci.manifest import (
     Descriptor,
     ImageConfig,
@@ -39,8 +41,12 @@ AUTH_FILES: Final = (
     Path("/etc/ostree/auth.json"),
     Path("/usr/lib/ostree/auth.json"),
 )
-# Longer than any registry's own time-out, short enough that a timer unit does not hang for a night.
-IDLE_SECONDS: Final = 300
+# How long an answer may take: longer than skopeo's own waiting for a registry that said 429 and Retry-After.
+ANSWER_SECONDS: Final = 180
+# A blob is stalled when this long passed in waiting for the next `_LEAST_BYTES` of it.
+IDLE_SECONDS: Final = 60
+_LEAST_BYTES: Final = 64 * 1024
+_END_SECONDS: Final = 30
 _MAX_MESSAGE = 64 * 1024
 _PIPE_BYTES = 1024 * 1024
 
@@ -61,26 +67,36 @@ class _Reply:
 
 
 class BlobPipe:
-    """The reading end of a blob; ends with an error when nothing arrives for ``IDLE_SECONDS``."""
+    """The reading end of a blob; ends with an error when hardly anything arrives for ``IDLE_SECONDS``."""
 
     def __init__(self, fd: int, what: str) -> None:
         self.fd = fd
         self._what = what
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN | select.POLLHUP | select.POLLERR)
+        self._waited = 0.0
+        self._arrived = 0
 
     def read(self, size: int = _PIPE_BYTES) -> bytes:
         """At most ``size`` bytes; empty at the end.
 
         Raises:
-            UserError: the sender stalled.
+            StalledError: the sender stalled, or trickles.
         """
-        if not self._poll.poll(IDLE_SECONDS * 1000):
-            raise UserError(
-                f"{self._what}: nothing has arrived for {IDLE_SECONDS} seconds.",
+        # Only waiting counts: a reader that is busy with what came does not make the sender slow.
+        begun = time.monotonic()
+        arrived = self._poll.poll(max(0.0, IDLE_SECONDS - self._waited) * 1000)
+        self._waited += time.monotonic() - begun
+        if not arrived:
+            raise StalledError(
+                f"{self._what}: hardly anything has arrived for {IDLE_SECONDS} seconds.",
                 "Check the network and try again; layers that are complete are not fetched again.",
             )
-        return os.read(self.fd, size)
+        data = os.read(self.fd, size)
+        self._arrived += len(data)
+        if self._arrived >= _LEAST_BYTES:
+            self._waited, self._arrived = 0.0, 0
+        return data
 
 
 class OpenedImage:
@@ -107,6 +123,10 @@ class OpenedImage:
             UserError: the source fails, or the document is malformed.
         """
         return parse_config(self._small(self._link.call("GetFullConfig", self._id)))
+
+    def abort(self) -> None:
+        """End the proxy at once, from any thread: whoever reads from it sees an end."""
+        self._link.abort()
 
     def _small(self, reply: _Reply) -> bytes:
         with self._link.pipe(reply, self.reference.display) as pipe:
@@ -147,11 +167,21 @@ class OpenedImage:
 class _Link:
     """Requests and replies of one proxy."""
 
-    def __init__(self, sock: socket.socket, image: ImageReference, log: IO[bytes]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        image: ImageReference,
+        log: IO[bytes],
+        process: subprocess.Popen[bytes],
+    ) -> None:
         self._sock = sock
         self._image = image
         self._log = log
-        sock.settimeout(IDLE_SECONDS)
+        self._process = process
+        sock.settimeout(ANSWER_SECONDS)
+
+    def abort(self) -> None:
+        self._process.kill()
 
     def call(self, method: str, *args: object) -> _Reply:
         self._send(method, *args)
@@ -172,6 +202,11 @@ class _Link:
         try:
             self._send("FinishPipe", reply.pipe_id)
             yield BlobPipe(fd, what)
+        except StalledError:
+            # The proxy waits for what does not come, and would not answer either.
+            os.close(fd)
+            self.abort()
+            raise
         except Exception as exc:
             os.close(fd)
             try:
@@ -200,7 +235,11 @@ class _Link:
                 _MAX_MESSAGE, socket.CMSG_SPACE(8 * array.array("i").itemsize)
             )
         except TimeoutError as exc:
-            raise self._error(f"skopeo has not answered for {IDLE_SECONDS} seconds") from exc
+            self.abort()
+            raise StalledError(
+                f"'{self._image.display}' cannot be fetched: nothing was answered for {ANSWER_SECONDS} seconds.",
+                "Check the network and try again; layers that are complete are not fetched again.",
+            ) from exc
         except OSError as exc:
             raise self._error(f"skopeo has ended ({exc})") from exc
         if not data:
@@ -241,10 +280,11 @@ def open_image(image: ImageReference) -> Iterator[OpenedImage]:
         running(argv, stdin=theirs.fileno(), stderr=log) as process,
     ):
         theirs.close()
-        link = _Link(ours, image, log)
+        link = _Link(ours, image, log, process)
         check_enforced(image, str(link.call("Initialize").value))
         yield OpenedImage(link, image)
         # No answer comes to this one: the process ends.
         with suppress(UserError):
             link.call("Shutdown")
-        process.wait(IDLE_SECONDS)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_END_SECONDS)

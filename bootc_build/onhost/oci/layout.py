@@ -68,6 +68,9 @@ class LayoutImage:
         with file:
             yield file
 
+    def abort(self) -> None:
+        """Nothing to end here: the reader of a file does not wait."""
+
     def _small(self, digest: str) -> bytes:
         try:
             data = self._path(digest).read_bytes()

@@ -86,6 +86,24 @@ class ImageConfig:
         """Whether it is labelled as an operating system."""
         return LABEL_BOOTC in self.labels or LABEL_OSTREE_BOOTABLE in self.labels
 
+    @property
+    def base_layers(self) -> int:
+        """How many layers, from the lowest, are an ostree commit; 0 for an image of ordinary layers only.
+
+        Raises:
+            MalformedDocumentError: the label names a layer that is not there, or not once.
+        """
+        last = self.labels.get(LABEL_FINAL_DIFFID)
+        if last is None:
+            return 0
+        if self.diff_ids.count(last) != 1:
+            raise MalformedDocumentError(
+                "image configuration",
+                f"config.Labels.{LABEL_FINAL_DIFFID}",
+                f"names the layer {last}, which the image has {self.diff_ids.count(last)} times",
+            )
+        return self.diff_ids.index(last) + 1
+
     def made_by(self, layer: int) -> str:
         """The history line of a layer (counted from 0), or an empty string when there is none."""
         lines = [entry.created_by for entry in self.history if not entry.empty_layer]

@@ -204,6 +204,17 @@ class ImageReference:
         directory, slash, last = repository.rpartition("/")
         return replace(self, name=f"{directory}{slash}{last.partition(':')[0]}:{tag}")
 
+    def with_digest(self, digest: str) -> Self:
+        """The image of a registry's repository that has this manifest; a tag is dropped.
+
+        Raises:
+            UsageError: the transport knows no digests, or it is malformed.
+        """
+        if self.transport != "registry":
+            raise UsageError(f"{self.display} comes by a transport that knows no digests.")
+        directory, slash, last = self.name.partition("@")[0].rpartition("/")
+        return replace(self, name=f"{directory}{slash}{last.partition(':')[0]}@{digest}")
+
 
 def _check_name(transport: str, name: str) -> None:
     if not name or name != name.strip() or not name.isprintable():

@@ -1,18 +1,11 @@
-"""Images in a repository: what is stored of them, merging their layers, removing what nothing needs.
+"""Images in a repository: what is stored of them, and removing what nothing needs."""
 
-The merge commit carries manifest, configuration and digest under upstream's keys, so each of the two agents
-reads what the other wrote.
-"""
-
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import gi
 
-from bootc_build import __version__
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.oci.manifest import timestamp
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.oci.refnames import (
     BASE_IMAGE_PREFIX,
@@ -21,26 +14,26 @@ from bootc_build.onhost.oci.refnames import (
     image_ref,
     layer_ref,
 )
-from bootc_build.onhost.ostree.importer import (
-    META_HARDLINKS,
-    META_IMPLIED,
-    META_IMPORTER,
-    META_WHITEOUTS,
-    Layer,
-)
-from bootc_build.onhost.ostree.merge import LayerContent, merge_layers
+from bootc_build.onhost.ostree.importer import META_TAR_BYTES
 from bootc_build.onhost.ostree.metadata import (
-    META_CONFIG,
-    META_MANIFEST,
-    META_MANIFEST_DIGEST,
-    ImageMetadata,
     load_image_metadata,
 )
-from bootc_build.onhost.ostree.objects import ObjectStore
-from bootc_build.onhost.ostree.repo import PruneResult, Repo, explained
+from bootc_build.onhost.ostree.repo import PruneResult, Repo
 
 gi.require_version("GLib", "2.0")
-from gi.repository import GLib  # noqa: E402 - the version has to be chosen first
+
+
+@dataclass(frozen=True)
+class KnownLayers:
+    """Layers that the repository has.
+
+    Args:
+        by_diff_id: their commits.
+        sizes: bytes of blob and of tar, for each compressed one of which both are known.
+    """
+
+    by_diff_id: Mapping[str, str]
+    sizes: tuple[tuple[int, int], ...]
 
 
 def stored_images(repo: Repo) -> dict[str, str]:
@@ -48,13 +41,14 @@ def stored_images(repo: Repo) -> dict[str, str]:
     return repo.refs(IMAGE_PREFIX)
 
 
-def known_diff_ids(repo: Repo) -> dict[str, str]:
-    """Commits of layers by diff_id, from the metadata of all stored images.
+def known_layers(repo: Repo) -> KnownLayers:
+    """What the metadata of all stored images says of the layers that are here.
 
     The same layer has another blob digest when it was compressed again.
     """
     layers = repo.refs(LAYER_PREFIX)
     known: dict[str, str] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     for commit in set(stored_images(repo).values()):
         try:
             image = load_image_metadata(repo, commit)
@@ -64,72 +58,13 @@ def known_diff_ids(repo: Repo) -> dict[str, str]:
             continue
         for layer, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=False):
             found = layers.get(layer_ref(layer.digest))
-            if found is not None:
-                known.setdefault(diff_id, found)
-    return known
-
-
-def write_merge_commit(
-    repo: Repo,
-    image: ImageMetadata,
-    layers: Iterable[tuple[Layer, str]],
-    target: ImageReference | None,
-    *,
-    fallback_time: int,
-) -> str:
-    """Merge an image's layers into one commit and point the image's ref at it.
-
-    Args:
-        repo: where the layers are.
-        image: what is recorded.
-        layers: the layers with their commits, lowest first.
-        target: the image whose ref is set; None sets none.
-        fallback_time: timestamp in seconds, for images that do not say when they were made.
-
-    Returns:
-        The checksum of the commit.
-    """
-    store = ObjectStore(repo)
-    metadata = {
-        META_MANIFEST_DIGEST: GLib.Variant("s", image.manifest_digest),
-        META_MANIFEST: GLib.Variant("s", image.manifest.text),
-        META_CONFIG: GLib.Variant("s", image.config.text),
-        META_IMPORTER: GLib.Variant("s", __version__),
-    }
-    when = timestamp(image.manifest, image.config)
-    with explained(repo), repo.transaction():
-        contents = [_content(repo, store, layer, commit) for layer, commit in layers]
-        tree, meta = merge_layers(store, contents)
-        commit = store.write_commit(tree, meta, metadata, fallback_time if when is None else when)
-        if target is not None:
-            store.set_ref(image_ref(target), commit)
-    return commit
-
-
-class _AllPaths(Container[str]):
-    """Every path is in it."""
-
-    def __contains__(self, path: object) -> bool:
-        return True
-
-
-# A layer that upstream wrote does not say which of its directories had an entry. Upstream's merge then leaves the
-# mode of what is there already, so this one does too.
-_ALL_PATHS: Final = _AllPaths()
-
-
-def _content(repo: Repo, store: ObjectStore, layer: Layer, commit: str) -> LayerContent:
-    metadata = repo.commit_metadata(commit)
-    implied, hardlinks = metadata.get(META_IMPLIED), metadata.get(META_HARDLINKS, {})
-    tree, meta = store.root_of(commit)
-    return LayerContent(
-        name=layer.name,
-        tree=tree,
-        meta=meta,
-        implied=frozenset(implied) if isinstance(implied, list) else _ALL_PATHS,
-        hardlinks=hardlinks if isinstance(hardlinks, dict) else {},
-        whiteouts=metadata.get(META_WHITEOUTS) is not False,
-    )
+            if found is None:
+                continue
+            known.setdefault(diff_id, found)
+            if layer.digest not in sizes and not layer.media_type.endswith("tar"):
+                tar = repo.commit_metadata(found).get(META_TAR_BYTES)
+                sizes[layer.digest] = (layer.size, tar if isinstance(tar, int) else 0)
+    return KnownLayers(known, tuple(pair for pair in sizes.values() if pair[1]))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ upstream has it. What a tree cannot say goes into the commit's metadata:
     bootc.layer.implied    directories that the layer goes through but has no entry for: it says nothing
                            of their mode and owner, so the merge must leave those alone
     bootc.layer.hardlinks  hard links to files of lower layers: path -> target
+    bootc.layer.labels     digest of the SELinux policy that its files are labelled by
+    bootc.layer.tar-bytes  length of the tar
     bootc.layer.whiteouts  whether the layer removes anything; what removes nothing need not be searched for it
 
 Everything is written in one libostree transaction, which ends only when the digests of blob and tar are right:
@@ -17,6 +19,8 @@ that libostree removes later.
 first deployment (since 2024.3) and ignores it at every later one. An older libostree never looks at it.
 """
 
+import re
+import stat
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +34,7 @@ from bootc_build.onhost.oci.refnames import layer_ref
 from bootc_build.onhost.oci.tarstream import MalformedTarError, TarEntry, TarReader
 from bootc_build.onhost.ostree.objects import ObjectStore
 from bootc_build.onhost.ostree.repo import Repo, explained
+from bootc_build.onhost.ostree.selinux import Labels
 from bootc_build.onhost.ostree.tree import Directory
 
 gi.require_version("GLib", "2.0")
@@ -39,10 +44,14 @@ META_DIFF_ID: Final = "bootc.layer.diff-id"
 META_IMPLIED: Final = "bootc.layer.implied"
 META_HARDLINKS: Final = "bootc.layer.hardlinks"
 META_WHITEOUTS: Final = "bootc.layer.whiteouts"
+META_LABELS: Final = "bootc.layer.labels"
+META_TAR_BYTES: Final = "bootc.layer.tar-bytes"
 META_IMPORTER: Final = "ostree.importer.version"
 
 # Up to here a file is handed over whole; above it goes through in pieces, so memory does not grow with it.
 _INLINE_BYTES: Final = 512 * 1024
+_SYSROOT: Final = "sysroot/"
+_OBJECT: Final = re.compile(r"sysroot/ostree/repo/objects/([0-9a-f]{2})/([0-9a-f]{62})\.file")
 # Linux's NAME_MAX and PATH_MAX.
 _MAX_NAME: Final = 255
 _MAX_TARGET: Final = 4095
@@ -87,9 +96,11 @@ class _Node:
 class LayerTree:
     """Collects the entries of one layer and writes their objects."""
 
-    def __init__(self, store: ObjectStore, layer: Layer) -> None:
+    def __init__(self, store: ObjectStore, layer: Layer, labels: Labels | None = None) -> None:
         self._store = store
         self._layer = layer
+        self._labels = labels
+        self._objects: dict[str, str] = {}
         self._root = _Node()
         self._nodes = {"": self._root}
         self._hardlinks: dict[str, str] = {}
@@ -105,6 +116,9 @@ class LayerTree:
         if path is None:
             return
         kind = entry.kind
+        if path.startswith(_SYSROOT):
+            self._note_object(path, reader, entry)
+            return
         if kind == tarstream.DIRECTORY:
             self._add_directory(path, entry)
             return
@@ -114,12 +128,13 @@ class LayerTree:
         if name.startswith(layerpath.WHITEOUT_PREFIX):
             self._has_whiteouts = True
         if kind in tarstream.REGULAR:
-            content = self._write_file(reader, entry)
+            content = self._write_file(path, reader, entry)
         elif kind == tarstream.SYMLINK:
             target = self._decode(entry.link)
             if not 0 < len(entry.link) <= _MAX_TARGET:
                 raise self._bad(path, "is a symbolic link with an empty or an overlong target")
-            content = self._store.write_symlink(entry.uid, entry.gid, entry.xattrs, target)
+            xattrs = self._xattrs(path, stat.S_IFLNK | 0o777, entry)
+            content = self._store.write_symlink(entry.uid, entry.gid, xattrs, target)
         elif kind == tarstream.HARD_LINK:
             self._add_link(path, entry)
             return
@@ -127,7 +142,7 @@ class LayerTree:
             raise self._bad(path, *_UNSUPPORTED.get(kind, _UNKNOWN_KIND))
         self._put(directory, name, content)
 
-    def write(self) -> str:
+    def write(self, tar_bytes: int = 0) -> str:
         """Write directories and the commit; its checksum."""
         implied: list[str] = []
         tree, meta = self._write_node(self._root, "", implied)
@@ -136,9 +151,32 @@ class LayerTree:
             META_IMPLIED: GLib.Variant("as", sorted(implied)),
             META_HARDLINKS: GLib.Variant("a{ss}", dict(sorted(self._hardlinks.items()))),
             META_WHITEOUTS: GLib.Variant("b", self._has_whiteouts),
+            META_TAR_BYTES: GLib.Variant("t", tar_bytes),
             META_IMPORTER: GLib.Variant("s", __version__),
         }
+        if self._labels is not None:
+            metadata[META_LABELS] = GLib.Variant("s", self._labels.digest)
         return self._store.write_commit(tree, meta, metadata, timestamp=0)
+
+    def _xattrs(self, path: str, mode: int, entry: TarEntry) -> dict[bytes, bytes]:
+        if self._labels is None or path.rpartition("/")[2].startswith(layerpath.WHITEOUT_PREFIX):
+            return entry.xattrs
+        return self._labels.apply(path, mode, entry.xattrs)
+
+    def _note_object(self, path: str, reader: TarReader, entry: TarEntry) -> None:
+        """Something below /sysroot, which is the host's and not the image's.
+
+        On top of an image that is an ostree commit a changed file may come as the object that it was, with hard
+        links to it.
+        """
+        if entry.kind in tarstream.REGULAR:
+            # It gets the label of whatever path leads to it, so this layer is labelled at the merge.
+            self._labels = None
+            self._objects[path] = self._write_file(path, reader, entry)
+        elif entry.kind == tarstream.HARD_LINK:
+            target = self._path(entry.link) or ""
+            if target in self._objects:
+                self._objects[path] = self._objects[target]
 
     def _path(self, raw: bytes) -> str | None:
         name = self._decode(raw)
@@ -159,23 +197,25 @@ class LayerTree:
                 "Rename the file in the Containerfile.",
             ) from exc
 
-    def _write_file(self, reader: TarReader, entry: TarEntry) -> str:
+    def _write_file(self, path: str, reader: TarReader, entry: TarEntry) -> str:
         store = self._store
+        xattrs = self._xattrs(path, stat.S_IFREG | entry.mode, entry)
         if entry.size <= _INLINE_BYTES:
             data = reader.read(entry)
-            return store.write_file(entry.uid, entry.gid, entry.mode, entry.xattrs, data)
+            return store.write_file(entry.uid, entry.gid, entry.mode, xattrs, data)
         return store.write_large_file(
             entry.uid,
             entry.gid,
             entry.mode,
-            entry.xattrs,
+            xattrs,
             size=entry.size,
             chunks=reader.chunks(entry),
         )
 
     def _add_directory(self, path: str, entry: TarEntry) -> None:
         node = self._directory(path)
-        node.meta = self._store.write_dirmeta(entry.uid, entry.gid, entry.mode, entry.xattrs)
+        xattrs = self._xattrs(path, stat.S_IFDIR | entry.mode, entry)
+        node.meta = self._store.write_dirmeta(entry.uid, entry.gid, entry.mode, xattrs)
 
     def _add_link(self, path: str, entry: TarEntry) -> None:
         target = self._path(entry.link)
@@ -187,12 +227,22 @@ class LayerTree:
         target_directory, _slash, target_name = target.rpartition("/")
         node = self._nodes.get(target_directory)
         content = node.files.get(target_name) if node else None
+        if target.startswith(_SYSROOT):
+            content = self._object(path, target)
         if content is not None:
             self._put(directory, name, content)
             return
         # The target is in a lower layer, or is itself such a link.
         self._put(directory, name, None)
         self._hardlinks[path] = self._hardlinks.get(target, target)
+
+    def _object(self, path: str, target: str) -> str:
+        """The file that a hard link to an object of the image's own repository means."""
+        match = _OBJECT.fullmatch(target)
+        content = self._objects.get(target) or ("".join(match.groups()) if match else "")
+        if not content or (target not in self._objects and not self._store.has_file(content)):
+            raise self._bad(path, f"is a hard link to '{target}', which is not kept")
+        return content
 
     def _put(self, directory: str, name: str, content: str | None) -> None:
         """Give a name a content; None only takes away what was there."""
@@ -233,7 +283,8 @@ class LayerTree:
     def _write_node(self, node: _Node, path: str, implied: list[str]) -> tuple[str, str]:
         if node.meta is None:
             implied.append(path)
-            node.meta = self._store.write_dirmeta(0, 0, 0o755, {})
+            xattrs = self._labels.apply(path, stat.S_IFDIR | 0o755, {}) if self._labels else {}
+            node.meta = self._store.write_dirmeta(0, 0, 0o755, xattrs)
         prefix = path + "/" if path else ""
         dirs = {
             name: self._write_node(child, prefix + name, implied)
@@ -262,8 +313,16 @@ _UNSUPPORTED: Final = {
 }
 
 
-def import_layer(repo: Repo, stream: LayerStream, layer: Layer) -> str:
+def import_layer(
+    repo: Repo, stream: LayerStream, layer: Layer, *, labels: Labels | None = None
+) -> str:
     """Commit a layer and point its ref at the commit, when both its digests are right.
+
+    Args:
+        repo: where to.
+        stream: the layer's tar.
+        layer: which one.
+        labels: SELinux labels for its files, where the policy is known already.
 
     Raises:
         LayerContentError: it has something that a bootable system cannot have.
@@ -272,7 +331,7 @@ def import_layer(repo: Repo, stream: LayerStream, layer: Layer) -> str:
     """
     with explained(repo), repo.transaction():
         store = ObjectStore(repo, direct=True)
-        tree = LayerTree(store, layer)
+        tree = LayerTree(store, layer, labels)
         reader = TarReader(stream.next_chunk)
         try:
             for entry in reader.entries():
@@ -280,6 +339,6 @@ def import_layer(repo: Repo, stream: LayerStream, layer: Layer) -> str:
         except MalformedTarError as exc:
             raise DamagedLayerError(f"{layer.name} is not a proper tar: {exc.fact}") from exc
         stream.verify(layer.digest, layer.diff_id)
-        commit = tree.write()
+        commit = tree.write(stream.tar_bytes)
         store.set_ref(layer_ref(layer.digest), commit)
     return commit

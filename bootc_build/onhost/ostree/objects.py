@@ -1,11 +1,15 @@
 """Read and write the objects of a repository: files, links, directories and their metadata."""
 
+import errno
+import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from sys import byteorder
-from typing import Final
+from typing import Final, NamedTuple, cast
 
 import gi
 
+from bootc_build.onhost.ostree import gvariant
 from bootc_build.onhost.ostree.repo import Repo
 from bootc_build.onhost.ostree.staging import open_staging
 from bootc_build.onhost.ostree.tree import DIRTREE_TYPE, Directory, decode, encode
@@ -17,6 +21,19 @@ _S_IFDIR: Final = 0o040000
 _S_IFREG: Final = 0o100000
 _NO_XATTRS: Final = GLib.Variant("a(ayay)", [])
 _TREE_TYPE: Final = GLib.VariantType.new(DIRTREE_TYPE)
+_COPY_BYTES: Final = 512 * 1024
+_TYPES: Final = {
+    OSTree.ObjectType.COMMIT: GLib.VariantType.new("(a{sv}aya(say)sstayay)"),
+    OSTree.ObjectType.DIR_TREE: _TREE_TYPE,
+    OSTree.ObjectType.DIR_META: GLib.VariantType.new("(uuua(ayay))"),
+}
+
+
+class FileFacts(NamedTuple):
+    """Mode (with the kind) and SELinux label of a file."""
+
+    mode: int
+    label: bytes | None
 
 
 class ObjectStore:
@@ -29,6 +46,7 @@ class ObjectStore:
 
     def __init__(self, repo: Repo, *, direct: bool = False) -> None:
         self._native = repo.native
+        self._objects = repo.path / "objects"
         self._staging = open_staging(repo) if direct else None
         self._dirmetas: dict[tuple[int, int, int], str] = {}
 
@@ -86,6 +104,60 @@ class ObjectStore:
         variant = self._native.load_variant(OSTree.ObjectType.DIR_TREE, checksum)[1]
         return decode(variant.get_data_as_bytes().get_data() or b"")
 
+    def load_dirmeta(self, checksum: str) -> tuple[int, int, int, dict[bytes, bytes]]:
+        """Owner, group, permissions and extended attributes of a directory."""
+        variant = self._native.load_variant(OSTree.ObjectType.DIR_META, checksum)[1]
+        uid, gid, mode = (_big_endian(variant.get_child_value(i).get_uint32()) for i in range(3))
+        return uid, gid, mode & 0o7777, _unpack_xattrs(variant.get_child_value(3))
+
+    def file_facts(self, checksum: str) -> FileFacts:
+        """Mode and SELinux label of a file object that is in its place already."""
+        path = f"{self._objects}/{checksum[:2]}/{checksum[2:]}.file"
+        try:
+            label = os.getxattr(path, "security.selinux", follow_symlinks=False)
+        except OSError as exc:
+            if exc.errno not in (errno.ENODATA, errno.ENOTSUP):
+                raise
+            label = None
+        return FileFacts(os.lstat(path).st_mode, label)
+
+    def xattrs(self, checksum: str) -> dict[bytes, bytes]:
+        """Extended attributes of a file object."""
+        return _unpack_xattrs(self._native.load_file(checksum, None)[3])
+
+    def chunks(self, checksum: str, size: int) -> Iterator[bytes]:
+        """The content of a regular file object in pieces."""
+        stream = self._native.load_file(checksum, None)[1]
+        while chunk := stream.read_bytes(size, None).get_data():
+            yield chunk
+
+    def has_file(self, checksum: str) -> bool:
+        """Whether there is such a file object."""
+        return self._native.has_object(OSTree.ObjectType.FILE, checksum, None)[1]
+
+    def write_again(self, checksum: str, xattrs: Mapping[bytes, bytes]) -> str:
+        """Write a file object once more with other extended attributes; the new checksum."""
+        info = self._native.load_file(checksum, None)[2]
+        uid, gid = (info.get_attribute_uint32(f"unix::{key}") for key in ("uid", "gid"))
+        if info.get_is_symlink():
+            return self.write_symlink(uid, gid, xattrs, info.get_symlink_target() or "")
+        mode = info.get_attribute_uint32("unix::mode") & 0o7777
+        chunks = self.chunks(checksum, _COPY_BYTES)
+        if info.get_size() <= _COPY_BYTES:
+            return self.write_file(uid, gid, mode, xattrs, b"".join(chunks))
+        return self.write_large_file(uid, gid, mode, xattrs, size=info.get_size(), chunks=chunks)
+
+    def write_checked(self, kind: OSTree.ObjectType, checksum: str, data: bytes) -> None:
+        """Write a commit, a dirtree or a dirmeta that came from elsewhere.
+
+        Raises:
+            ValueError: it is not what its checksum says.
+        """
+        if hashlib.sha256(data).hexdigest() != checksum:
+            raise ValueError(checksum)
+        variant = GLib.Variant.new_from_bytes(_TYPES[kind], GLib.Bytes.new(data), False)
+        self._native.write_metadata(kind, checksum, variant, None)
+
     def is_empty_file(self, checksum: str) -> bool:
         """Whether a file object is a regular file without content."""
         info = self._native.load_file(checksum, None)[2]
@@ -97,6 +169,15 @@ class ObjectStore:
         variant = self._native.load_commit(commit)[1]
         tree, meta = (variant.get_child_value(i).get_data_as_bytes().get_data() for i in (6, 7))
         return (tree or b"").hex(), (meta or b"").hex()
+
+    def commit_metadata(self, commit: str) -> dict[str, GLib.Variant]:
+        """Metadata that was written with a commit, as libostree has it."""
+        listed = self._native.load_commit(commit)[1].get_child_value(0)
+        entries = [listed.get_child_value(i) for i in range(listed.n_children())]
+        return {
+            entry.get_child_value(0).get_string(): entry.get_child_value(1).get_variant()
+            for entry in entries
+        }
 
     def write_commit(
         self,
@@ -138,6 +219,20 @@ def _big_endian(number: int) -> int:
 
 def _xattr_list(xattrs: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:
     return [(name + b"\0", value) for name, value in sorted(xattrs.items())]
+
+
+def read_xattrs(data: bytes) -> dict[bytes, bytes]:
+    """Extended attributes from the serialised form that objects have them in.
+
+    Raises:
+        ValueError: it is no such form.
+    """
+    listed = cast("list[tuple[bytes, bytes]]", gvariant.decode("a(ayay)", data))
+    return {name.rstrip(b"\0"): value for name, value in listed}
+
+
+def _unpack_xattrs(listed: GLib.Variant) -> dict[bytes, bytes]:
+    return read_xattrs(listed.get_data_as_bytes().get_data() or b"")
 
 
 def _xattrs(xattrs: Mapping[bytes, bytes]) -> GLib.Variant:

@@ -184,9 +184,10 @@ class Repo:
         return PruneResult(total, removed, size)
 
     def free_bytes(self) -> int:
-        """Space that may still be filled on the repository's file system."""
+        """Space that may still be filled: what is free, less what ``core.min-free-space-…`` keeps."""
         free = os.fstatvfs(self.native.get_dfd())
-        return free.f_bavail * free.f_frsize
+        kept = self.native.get_min_free_space_bytes()[1]
+        return free.f_bavail * free.f_frsize - kept
 
     def _detached(self, commit: str) -> GLib.Variant | None:
         # The stubs know no absent result here.
