@@ -152,6 +152,11 @@ class Registry:
         return self._tls
 
     @property
+    def has_password(self) -> bool:
+        """Whether it asks for user and password."""
+        return self._credentials is not None
+
+    @property
     def authority(self) -> Path:
         """The certificate of the authority that clients have to trust (PEM).
 
