@@ -26,6 +26,8 @@ VERBS = {
     "kargs": "show or change the kernel arguments",
     "pin": "keep a deployment from being collected",
     "unpin": "let a pinned deployment be collected again",
+    "diff": "compare two deployments: packages, files, kernel arguments",
+    "config-diff": "show what in /etc was changed, and what the next boot does with it",
     "install": "install the running image",
     "container": "work on an image while it is built",
     "completion": "print a completion script for a shell",

@@ -31,7 +31,7 @@ _ENTRY: Final = re.compile(r"ostree-.*\.conf")
 _LOADER: Final = re.compile(r"loader\.([01])")
 _PINNED: Final = ("libostree-transient", "pinned")
 _UNLOCKED: Final = ("origin", "unlocked")
-_COMMIT_TYPE: Final = "(a{sv}aya(say)sstayay)"
+COMMIT_TYPE: Final = "(a{sv}aya(say)sstayay)"
 _ATTEMPTS: Final = 3
 Metadata = dict[str, object]
 
@@ -69,18 +69,25 @@ class SysrootFiles:
     def commit_metadata(self, commit: str) -> Metadata:
         """Metadata that was written with a commit; empty where the commit cannot be read."""
         try:
-            return cast("tuple[Metadata]", decode(_COMMIT_TYPE, self._object(commit, "commit")))[0]
+            return cast("tuple[Metadata]", decode(COMMIT_TYPE, self.read_object(commit, "commit")))[
+                0
+            ]
         except (OSError, ValueError):
             return {}
 
     def detached_metadata(self, commit: str) -> Metadata:
         """Metadata that was laid beside a commit later; empty when there is none."""
         try:
-            return cast("Metadata", decode("a{sv}", self._object(commit, "commitmeta")))
+            return cast("Metadata", decode("a{sv}", self.read_object(commit, "commitmeta")))
         except (OSError, ValueError):
             return {}
 
-    def _object(self, checksum: str, kind: str) -> bytes:
+    def read_object(self, checksum: str, kind: str) -> bytes:
+        """A metadata object as it lies in the repository; ``kind`` is the end of its name.
+
+        Raises:
+            OSError: it is not there.
+        """
         return _read(self._path(f"ostree/repo/objects/{checksum[:2]}/{checksum[2:]}.{kind}"))
 
     def _path(self, relative: str) -> str:

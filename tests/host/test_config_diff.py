@@ -1,0 +1,194 @@
+"""What is foretold of the merge of /etc is what the real libostree does."""
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootc_build.onhost.host.config_diff import read_tree
+from bootc_build.onhost.host.etc_merge import Change, Entry, Kind, Outcome, local_changes, merged
+from tests.host.invented_os import write_image
+from tests.host.pretend_boot import PretendHost
+
+STATES = ("absent", "file", "other", "mode", "link", "empty", "folder", "closed")
+
+
+def make(place: Path, state: str) -> None:
+    """Bring a path into a state, whatever is there."""
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
+    match state:
+        case "file" | "other" | "mode":
+            place.write_text("file" if state == "mode" else state)
+            place.chmod(0o600 if state == "mode" else 0o644)
+        case "link":
+            place.symlink_to("target")
+        case "empty" | "folder" | "closed":
+            place.mkdir()
+            place.chmod(0o700 if state == "closed" else 0o755)
+            if state == "folder":
+                (place / "inner").write_text("inner")
+
+
+def fill(etc: Path, states: dict[str, str]) -> None:
+    for name, state in states.items():
+        make(etc / name, state)
+
+
+def foretold(host: PretendHost) -> dict[str, dict[str, str]]:
+    document = json.loads(host.bootc("config-diff", "--format=json"))
+    assert document["staged"] is True
+    return {each["path"].removeprefix("/etc/"): each for each in document["differences"]}
+
+
+def test_every_combination_is_merged_as_foretold(host: PretendHost) -> None:
+    combinations = {f"c{'-'.join(each)}": each for each in itertools.product(STATES, repeat=3)}
+    image, here, new = (
+        {name: each[number] for name, each in combinations.items()} for number in range(3)
+    )
+    write_image(
+        host.scratch / "tmp/image",
+        host.scratch,
+        version="2",
+        spoil=lambda t: fill(t / "etc", image),
+    )
+    host.bootc("upgrade")
+    host.reboot()
+    fill(host.root / "etc", here)
+    write_image(
+        host.scratch / "tmp/image", host.scratch, version="3", spoil=lambda t: fill(t / "etc", new)
+    )
+    host.bootc("upgrade")
+    before = foretold(host)
+    conflicts = {
+        path.partition("/")[0] for path, each in before.items() if each["atNextBoot"] == "conflict"
+    }
+    # A file of here against a directory of the image, and what is in a directory against a file.
+    assert "cabsent-file-folder" in conflicts
+    assert "cempty-folder-file" in conflicts
+    for name in conflicts:  # the administrator undoes what cannot be merged
+        make(host.root / "etc" / name, image[name])
+    before = foretold(host)
+    assert not [path for path, each in before.items() if each["atNextBoot"] == "conflict"]
+    present = read_tree(host.root / "etc")
+    host.reboot()
+    assert host.status()["booted"]["image"]["version"] == "3"
+    after = read_tree(host.root / "etc")
+    for path, each in before.items():
+        if each["atNextBoot"] in ("staysRemoved", "gone"):
+            assert path not in after, path
+        elif each["atNextBoot"] == "lost":
+            inside = {below for below in present if below == path or below.startswith(f"{path}/")}
+            assert any(after.get(below) != present[below] for below in inside), path
+        else:
+            assert after[path] == present[path], path
+    # What nobody changed here is the new image's, as long as it is below no path that was changed.
+    for name in set(combinations) - {path.partition("/")[0] for path in before}:
+        assert (name in after) == (new[name] != "absent"), name
+
+
+@pytest.mark.parametrize(
+    ("image", "here", "new"),
+    [
+        ("absent", "file", "folder"),
+        ("empty", "folder", "file"),
+        ("folder", "empty", "file"),
+        ("empty", "folder", "link"),
+    ],
+)
+def test_conflict_that_is_named_does_stop_the_merge(
+    host: PretendHost, image: str, here: str, new: str
+) -> None:
+    for version, state in (("2", image), ("3", new)):
+        if version == "3":
+            make(host.root / "etc/thing", here)
+        write_image(
+            host.scratch / "tmp/image",
+            host.scratch,
+            version=version,
+            spoil=lambda tree, state=state: make(tree / "etc/thing", state),  # type: ignore[misc]
+        )
+        host.bootc("upgrade")
+        if version == "2":
+            host.reboot()
+    named = [each for each in foretold(host).values() if each["atNextBoot"] == "conflict"]
+    assert named
+    assert "new image" in named[0]["problem"]
+    done = host.execute("ostree", "admin", "finalize-staged")
+    assert done.status != 0
+
+
+def test_people_see_each_change_and_what_becomes_of_it(host: PretendHost) -> None:
+    etc = host.root / "etc"
+    (etc / "colour").write_text("mine\n")
+    (etc / "mine").write_text("mine\n")
+    (etc / "fstab").unlink()
+    assert host.bootc("config-diff") == "- /etc/fstab\n~ /etc/colour\n+ /etc/mine\n"
+    assert json.loads(host.bootc("config-diff", "--format=json"))["staged"] is False
+
+    def spoil(tree: Path) -> None:
+        (tree / "etc/colour").write_text("another\n")
+        (tree / "etc/mine").mkdir()
+
+    write_image(host.scratch / "tmp/image", host.scratch, version="2", spoil=spoil)
+    host.bootc("upgrade")
+    assert host.bootc("config-diff").splitlines() == [
+        "- /etc/fstab",
+        "~ /etc/colour  (kept; the new image's own change is not used)",
+        "+ /etc/mine  (conflict: it is a file here and a directory in the new image)",
+    ]
+
+
+def test_difference_of_nothing_is_nothing(host: PretendHost) -> None:
+    assert host.bootc("config-diff") == ""
+
+
+ENTRIES = st.builds(Entry, st.sampled_from([Kind.FILE, Kind.LINK]), st.sampled_from("xy"))
+TREES = st.dictionaries(st.sampled_from(["a", "b", "c"]), ENTRIES)
+
+
+@given(TREES, TREES)
+def test_changes_turn_the_image_into_what_is_here(
+    image: dict[str, Entry], present: dict[str, Entry]
+) -> None:
+    turned = dict(image)
+    for each in local_changes(image, present):
+        if each.change is Change.REMOVED:
+            del turned[each.path]
+        else:
+            turned[each.path] = present[each.path]
+    assert turned == present
+
+
+@pytest.mark.parametrize(
+    ("target", "conflicts"),
+    [("real", False), ("./sub/../real", False), ("/etc/real", False), ("file", True), ("a", True)],
+)
+def test_directory_that_became_a_link_is_followed(target: str, *, conflicts: bool) -> None:
+    new = {
+        "a": Entry(Kind.LINK, target, target),
+        "real": Entry(Kind.DIRECTORY),
+        "file": Entry(Kind.FILE),
+    }
+    image = {"a": Entry(Kind.DIRECTORY)}
+    (found,) = merged(image, {**image, "a/x": Entry(Kind.FILE)}, new)
+    assert (found.outcome is Outcome.CONFLICT) == conflicts
+
+
+@given(TREES, TREES, TREES)
+def test_without_directories_nothing_conflicts(
+    image: dict[str, Entry], present: dict[str, Entry], new: dict[str, Entry]
+) -> None:
+    outcomes = {each.outcome for each in merged(image, present, new)}
+    assert Outcome.CONFLICT not in outcomes
+    assert None not in outcomes
+
+
+def test_special_files_are_not_kept() -> None:
+    (found,) = merged({}, {"socket": Entry(Kind.SPECIAL)}, {})
+    assert found.outcome is Outcome.IGNORED
