@@ -17,6 +17,7 @@ import pytest
 from bootc_build.onhost.errors import UserError
 from bootc_build.testing.artifacts import MachineArtifacts, save_last_state
 from bootc_build.testing.junit import add_attachments, artifact_properties
+from bootc_build.testing.options import chosen
 from bootc_build.testing.rerun import rerun_command, rerun_prefix
 
 # Every pytest run where this package is installed loads this, so what is heavy waits for its use.
@@ -127,7 +128,7 @@ class Evidence:
 
     def _forget(self, item: pytest.Item) -> None:
         """Remove the folders of nodes that are over and had no failure."""
-        keep_all = self._config.getoption("--bootc-keep") == "all"
+        keep_all = chosen(self._config, "keep") == "all"
         folders = item.config.stash.setdefault(FOLDERS, [])
         for node, folder in folders:
             if not keep_all and not node.stash.get(_FAILED, False):

@@ -1,18 +1,70 @@
 """What the `bootc_vm` fixture is: brings machines up for one test, from snapshots where there are any."""
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, Self
+
+import pytest
 
 from bootc_build.disk.cached import cached_disk
+from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.progress import Silent
 from bootc_build.testing.artifacts import console_log, open_record
+from bootc_build.testing.limits import not_counted
+from bootc_build.testing.options import chosen
+from bootc_build.tools.sizes import parse_size
 from bootc_build.vm.accel import Accelerator, find_acceleration, qemu_version
 from bootc_build.vm.machine import Machine
+from bootc_build.vm.slots import Slots
 from bootc_build.vm.snapshot import snapshot_shelf, why_not
 from bootc_build.vm.spec import Disk, Firmware, MachineSpec
 from bootc_build.vm.template import restore_or_make
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a test's marker `bootc_vm` says of its machines; None where it says nothing.
+
+    Args:
+        memory: in MiB.
+        cpus: virtual processors.
+        firmware: `bios`, `uefi` or `uefi-secure`.
+        machines: how many there are at once.
+    """
+
+    memory: int | None = None
+    cpus: int | None = None
+    firmware: str | None = None
+    machines: int = 1
+
+    @classmethod
+    def of(cls, node: pytest.Item | pytest.Collector) -> Self:
+        """A test's or a module's; the nearest marker has the last word on each.
+
+        Raises:
+            UsageError: a marker says something else.
+        """
+        said: dict[str, Any] = {}
+        for marker in node.iter_markers("bootc_vm"):
+            known = {field.name for field in fields(cls)}
+            if marker.args or not known.issuperset(marker.kwargs):
+                raise UsageError(
+                    f"{node.nodeid}: the marker bootc_vm takes {', '.join(sorted(known))}.",
+                    "Write it like bootc_vm(memory=2048).",
+                )
+            said = {**marker.kwargs, **said}
+        return cls(**said)
+
+    def applied_to(self, spec: MachineSpec, firmware: Firmware | str | None) -> MachineSpec:
+        """A spec as it is wished for; firmware that the call names comes first."""
+        return replace(
+            spec,
+            memory_mib=self.memory or spec.memory_mib,
+            cpus=self.cpus or spec.cpus,
+            firmware=Firmware(firmware or self.firmware or spec.firmware),
+        )
 
 
 class MachineFactory:
@@ -21,35 +73,36 @@ class MachineFactory:
     Args:
         stack: ends the machines.
         folder: for what they leave behind.
-        accelerator: "kvm" or "tcg"; None for what works best.
+        node: the test, or the module whose tests share the machines.
         machines: every machine that is made is put in.
-        cold: machines boot, unless the call says otherwise.
-        snapshot_bound: bytes that all snapshots may take; None for the usual.
     """
 
     def __init__(
         self,
         stack: ExitStack,
         folder: Path,
-        accelerator: str | None,
+        node: pytest.Item | pytest.Collector,
         machines: list[Machine],
-        *,
-        cold: bool = False,
-        snapshot_bound: int | None = None,
     ) -> None:
+        accelerator = chosen(node.config, "accel")
+        slots = chosen(node.config, "slots")
+        bound = chosen(node.config, "snapshot-cache")
         self._stack = stack
         self._folder = folder
-        self._accelerator = Accelerator(accelerator) if accelerator else None
+        self._node = node
         self._machines = machines
-        self._cold = cold
-        self._shelf = snapshot_shelf(bound=snapshot_bound)
+        self._wishes = Wishes.of(node)
+        self._cold = node.get_closest_marker("bootc_cold") is not None
+        self._accelerator = Accelerator(accelerator) if accelerator else None
+        self._slots = Slots(None if slots is None else _number(slots))
+        self._shelf = snapshot_shelf(bound=None if bound is None else parse_size(bound))
 
     def __call__(
         self,
         target: str | Path,
         *,
         origin: str | None = None,
-        firmware: Firmware | str = Firmware.BIOS,
+        firmware: Firmware | str | None = None,
         boot: bool = True,
         cold: bool | None = None,
         spec: MachineSpec | None = None,
@@ -63,24 +116,27 @@ class MachineFactory:
             target: an image of local storage by name or id (a disk is made of it once and cached), or the
                 path of a disk file; the file is never written to.
             origin: the reference that a machine made from an image follows; by default the image's name.
-            firmware: `bios`, `uefi` or `uefi-secure`.
+            firmware: `bios`, `uefi` or `uefi-secure`; by default the marker's, or the spec's.
             boot: wait for the shell; otherwise the machine is off.
             cold: boot, and make and use no snapshot; by default what the test's marker `bootc_cold` says.
-            spec: memory, processors and so on; its disks and firmware are replaced.
+            spec: what else it is made of; its disks are replaced.
         """
-        path = target if isinstance(target, Path) else self._disk(target, origin)
+        with not_counted(self._node.config):
+            path = target if isinstance(target, Path) else self._disk(target, origin)
         name = f"machine{len(self._machines) + 1}"
-        chosen = replace(
-            spec or MachineSpec(name=name), disks=(Disk.open(path),), firmware=Firmware(firmware)
-        )
+        made_of = replace(spec or MachineSpec(name=name), disks=(Disk.open(path),))
+        made_of = self._wishes.applied_to(made_of, firmware)
         self._folder.mkdir(parents=True, exist_ok=True)
         system = target.name if isinstance(target, Path) else target
         record = self._stack.enter_context(open_record(self._folder, name, system))
+        # Before the snapshot's lock: nobody waits for a slot while others wait for him.
+        with not_counted(self._node.config):
+            self._claim(made_of)
         # What the machine was restored from may go only after the machine.
         holds = self._stack.enter_context(ExitStack())
         machine = self._stack.enter_context(
             Machine(
-                chosen,
+                made_of,
                 acceleration=find_acceleration(self._accelerator),
                 log=console_log(self._folder, name),
                 record=record,
@@ -95,10 +151,34 @@ class MachineFactory:
         version = qemu_version(f"qemu-system-{machine.spec.architecture}")
         if cold or why_not(machine.spec, version) is not None:
             machine.boot()
-        elif (snapshot := restore_or_make(machine, self._shelf)) is not None:
+            return
+        with not_counted(self._node.config):
+            snapshot = restore_or_make(machine, self._shelf)
+        if snapshot is not None:
             holds.enter_context(snapshot)
+
+    def _claim(self, spec: MachineSpec) -> None:
+        """Have room for this machine, or with the first one for all that the marker tells of."""
+        number = len(self._machines) + 1
+        if 1 < number <= self._wishes.machines:
+            return
+        count = self._wishes.machines if number == 1 else 1
+        self._stack.enter_context(
+            self._slots.claimed(
+                self._node.nodeid,
+                cpus=count * spec.cpus,
+                memory_mib=count * spec.memory_mib,
+                machines=count,
+            )
+        )
 
     @staticmethod
     def _disk(image: str, origin: str | None) -> Path:
         target = ImageReference.parse_cli(origin) if origin else None
         return cached_disk(image, Silent(), target=target)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--bootc-slots {text} is no number of machines.", "Give 1 or more.")
+    return int(text)

@@ -11,28 +11,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bootc_build.testing.options import chosen_path, declare
+
 if TYPE_CHECKING:
     from bootc_build.testing.factory import MachineFactory
 
-pytest_plugins = ["bootc_build.testing.registry"]
+pytest_plugins = ["bootc_build.testing.registry", "bootc_build.testing.limits"]
+
+_MARKERS = (
+    "bootc_vm(memory=MIB, cpus=N, firmware=KIND, machines=N): what its machines are made of, and how many",
+    "bootc_cold: its machines boot instead of being restored from a snapshot",
+    "bootc_timeout(seconds): how long it may take on a quiet computer, without waiting for its machines",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of this plugin."""
     group = parser.getgroup("bootc", "virtual machines of bootable images")
-    group.addoption("--bootc-accel", choices=("kvm", "tcg"), help="how QEMU runs guests")
-    group.addoption(
-        "--bootc-keep",
-        choices=("failed", "all"),
-        default="failed",
-        help="of which tests the machines' files stay (default: failed)",
-    )
-    group.addoption(
-        "--bootc-artifacts",
-        type=Path,
-        metavar="DIR",
-        help="folder for the machines' files (default: one of pytest's temporary folders)",
-    )
+    declare(parser, group)
     group.addoption(
         "--bootc-shell-on-fail",
         action="store_true",
@@ -42,9 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers, and set up what this run tells of its machines."""
-    config.addinivalue_line(
-        "markers", "bootc_cold: its machines boot instead of being restored from a snapshot"
-    )
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
     from bootc_build.testing.evidence import Evidence, check_options  # noqa: PLC0415
 
     check_options(config)
@@ -56,11 +51,11 @@ def bootc_artifacts(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The folder for what tests leave behind."""
-    chosen: Path | None = request.config.getoption("--bootc-artifacts")
-    if chosen is None:
+    folder = chosen_path(request.config, "artifacts")
+    if folder is None:
         return tmp_path_factory.mktemp("bootc-artifacts")
-    chosen.mkdir(parents=True, exist_ok=True)
-    return chosen.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
 
 
 @pytest.fixture
@@ -87,12 +82,6 @@ def _machines_of(request: pytest.FixtureRequest, artifacts: Path) -> Iterator["M
     remove_folder(folder)  # An earlier run's.
     machines = node.stash.setdefault(MACHINES, [])
     with ExitStack() as stack:
-        yield MachineFactory(
-            stack,
-            folder,
-            request.config.getoption("--bootc-accel"),
-            machines,
-            cold=node.get_closest_marker("bootc_cold") is not None,
-        )
+        yield MachineFactory(stack, folder, node, machines)
     machines.clear()
     request.config.stash.setdefault(FOLDERS, []).append((node, folder))

@@ -29,6 +29,7 @@ _TCG_PROBE_SECONDS = 60.0
 _REFERENCE_SECONDS = 0.62
 _FASTEST_SCALE = 0.25
 _SLOWEST_SCALE = 10.0
+_BUSIEST = 6.0
 # isa-debug-exit ends QEMU with (value << 1) | 1.
 _EXIT_VALUE = 0x10
 _EXIT_STATUS = (_EXIT_VALUE << 1) | 1
@@ -58,6 +59,11 @@ class Acceleration:
 
     accelerator: Accelerator
     time_scale: float
+
+    def seconds(self, nominal: float) -> float:
+        """So many seconds of a quiet machine under TCG, in seconds of this one as busy as it is now."""
+        queue = os.getloadavg()[0] / (os.cpu_count() or 1)
+        return nominal * self.time_scale * min(max(queue, 1.0), _BUSIEST)
 
 
 def spinning_boot_sector() -> bytes:

@@ -1,6 +1,5 @@
 """A virtual machine as a test or a command sees it: start it, talk to it, restart it, cut its power."""
 
-import os
 import re
 import shutil
 import tempfile
@@ -32,7 +31,6 @@ SHUTDOWN_SECONDS = 120.0
 RESTORE_SECONDS = 60.0
 _SHELL_SECONDS = 60.0
 _OVERLAYS = ("disk*.qcow2", "variables.fd")
-_BUSIEST = 6.0
 
 
 class Machine(Guest):
@@ -119,8 +117,7 @@ class Machine(Guest):
 
     def seconds(self, nominal: float) -> float:
         """So many seconds of a quiet machine under TCG, in seconds of this one as busy as it is now."""
-        queue = os.getloadavg()[0] / (os.cpu_count() or 1)
-        return nominal * self.acceleration.time_scale * min(max(queue, 1.0), _BUSIEST)
+        return self.acceleration.seconds(nominal)
 
     def start(self, *, memory: MemoryFile | None = None, snapshot: Snapshot | None = None) -> None:
         """Turn the machine on and return at once.
