@@ -109,7 +109,8 @@ class _Visit:
         self._mishap.before(self)
         with self._proxy.backend() as backend:
             self._ask(backend)
-            self._relay(backend.getresponse())
+            with backend.getresponse() as found:
+                self._relay(found)
 
     # What a mishap may do: see `Exchange`.
 

@@ -6,6 +6,7 @@ import json
 import random
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +57,8 @@ def get(registry: Registry, path: str, *, method: str = "GET", byte_range: str =
     headers = {"Accept": _MANIFEST, **({"Range": byte_range} if byte_range else {})}
     try:
         connection.request(method, path, headers=headers)
-        answer = connection.getresponse()
-        return Got(answer.status, dict(answer.headers), answer.read())
+        with connection.getresponse() as answer:
+            return Got(answer.status, dict(answer.headers), answer.read())
     finally:
         connection.close()
 
@@ -188,8 +189,8 @@ def test_a_client_that_gives_up_ends_a_stalled_answer(registry: Registry) -> Non
     registry.faults.expect("layer").stall()
     connection = http.client.HTTPConnection(registry.address, timeout=0.3)
     connection.request("GET", path)
-    with pytest.raises(TimeoutError):
-        connection.getresponse().read()
+    with connection.getresponse() as answer, pytest.raises(TimeoutError):
+        answer.read()
     connection.close()
     assert get(registry, path).status == 200
 
@@ -292,7 +293,37 @@ def test_an_end_during_a_stall_waits_for_nobody(tmp_path: Path) -> None:
         answer = connection.getresponse()
         begun = time.monotonic()
     assert time.monotonic() - begun < 15
-    with pytest.raises((http.client.HTTPException, OSError)):
+    with answer, pytest.raises((http.client.HTTPException, OSError)):
         answer.read()
     connection.close()
     assert set(threading.enumerate()) <= before
+
+
+def test_a_large_blob_streams_through_in_both_directions(tmp_path: Path) -> None:
+    block, count = random.Random(2).randbytes(1 << 20), 96  # noqa: S311 - any bytes do
+    whole = hashlib.sha256()
+    for _ in range(count):
+        whole.update(block)
+    with Registry(tmp_path) as registry:
+        connection = http.client.HTTPConnection(registry.address, timeout=60)
+        connection.request("POST", "/v2/os/blobs/uploads/")
+        begun = connection.getresponse()
+        begun.read()
+        place = f"{begun.headers['Location']}&digest=sha256%3A{whole.hexdigest()}"
+        tracemalloc.start()
+        try:
+            connection.request("PUT", place, body=iter([block] * count), encode_chunked=True)
+            stored = connection.getresponse()
+            stored.read()
+            assert stored.status == 201
+            connection.request("GET", f"/v2/os/blobs/sha256:{whole.hexdigest()}")
+            arrived = hashlib.sha256()
+            with connection.getresponse() as answer:
+                while chunk := answer.read(1 << 16):
+                    arrived.update(chunk)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            connection.close()
+    assert arrived.digest() == whole.digest()
+    assert peak < 16 << 20
