@@ -126,6 +126,10 @@ def copy_image_root(tree: Path) -> None:
     """Copy ``bootc_build/data/image_root`` and the on-host agent into the tree, with fixed modes."""
     with as_file(files("bootc_build").joinpath("data/image_root")) as image_root:
         _copy_tree(image_root, tree)
+    # The container storage of bootc, where podman looks for bound images.
+    storage = tree / "usr/lib/bootc/storage"
+    if not storage.is_symlink():
+        storage.symlink_to("../../../sysroot/ostree/bootc/storage")
     agent = tree / "usr/lib/bootc/python/bootc_build"
     with as_file(files("bootc_build")) as package:
         _copy_file(package / "__init__.py", agent / "__init__.py")

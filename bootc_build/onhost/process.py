@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from bootc_build.onhost.errors import UserError
 
+# For `running`: the output is read by the caller.
+PIPE: Final = subprocess.PIPE
 _STDERR_TAIL_LINES = 20
 _TERMINATE_GRACE_SECONDS = 10
 _PR_SET_PDEATHSIG = 1

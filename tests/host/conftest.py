@@ -28,6 +28,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendHost:
     # As an installation leaves it: the first menu is written by hand, libostree writes the next ones.
     generator = str(CHECKOUT / MENU_GENERATOR)
     subprocess.run([generator, "-o", str(path / "boot/loader/grub.cfg")], check=True)
+    (path / "boot/grub").mkdir()
+    (path / "boot/grub/grub.cfg").symlink_to("../loader/grub.cfg")
     sysroot.configure_repo({("sysroot", "bootloader"): "grub2"})
     usr = Path(os.environ.get("BOOTC_BUILD_TEST_USR", "/usr"))
     return PretendHost(path, tmp_path / "scratch", usr)

@@ -28,6 +28,7 @@ mount --bind "$sysroot" sysroot
 mount --bind "$sysroot/boot" boot
 mount --rbind "$usr" usr
 mount -t proc proc proc
+mount --rbind /sys sys
 mount --rbind /dev dev
 mount --bind "$run" run
 mount --bind "$scratch/tmp" tmp

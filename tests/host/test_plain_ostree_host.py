@@ -49,12 +49,12 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendHost:
     return host
 
 
-def with_agent(tree: Path) -> None:
-    (tree / "usr/bin/bootc").write_text("#!/bin/sh\n")
+def without_agent(tree: Path) -> None:
+    (tree / "usr/bin/bootc").unlink()
 
 
 def publish(host: PretendHost, version: str, *, agent: bool = True) -> None:
-    spoil = with_agent if agent else lambda _tree: None
+    spoil = (lambda _tree: None) if agent else without_agent
     write_image(host.scratch / "tmp/image", host.scratch, version=version, spoil=spoil)
 
 
@@ -123,7 +123,6 @@ def test_image_without_an_agent_is_refused(host: PretendHost) -> None:
 
 def test_image_that_cannot_write_the_menu_is_refused(host: PretendHost) -> None:
     def without_menu(tree: Path) -> None:
-        with_agent(tree)
         (tree / "usr/libexec/bootc/grub-menu").unlink()
 
     write_image(host.scratch / "tmp/image", host.scratch, version="1", spoil=without_menu)

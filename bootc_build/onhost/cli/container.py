@@ -23,10 +23,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--skip", action="append", default=[], metavar="LINT", help="leave a lint out"
     )
     lint.add_argument("--no-truncate", action="store_true", help="show every path")
+    inspect = verbs.add_parser(
+        "inspect",
+        help="show the kernel and the kernel arguments of an image",
+        description="Show the kernel and the kernel arguments of an image.",
+    )
+    inspect.add_argument(
+        "--rootfs", type=Path, default=Path("/"), help="the root to look at (default: %(default)s)"
+    )
+    form = inspect.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="the same as --format json")
+    form.add_argument("--format", choices=("humanreadable", "yaml", "json"), help="for programs")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Lint."""
+    """Lint, or inspect."""
+    return _inspect(args) if args.container_verb == "inspect" else _lint(args)
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from bootc_build.onhost.host.inspect import inspect_root  # noqa: PLC0415
+
+    found = inspect_root(args.rootfs)
+    chosen = args.format or ("json" if args.json else "humanreadable")
+    if chosen == "json":
+        import json  # noqa: PLC0415
+
+        print(json.dumps(found.to_dict(), indent=2))
+    elif chosen == "yaml":
+        import yaml  # noqa: PLC0415
+
+        yaml.safe_dump(found.to_dict(), sys.stdout, sort_keys=False)
+    else:
+        for line in found.lines():
+            print(line)
+    return 0
+
+
+def _lint(args: argparse.Namespace) -> int:
     from bootc_build.onhost.lint import render  # noqa: PLC0415
     from bootc_build.onhost.lint.model import RootKind  # noqa: PLC0415
     from bootc_build.onhost.lint.registry import lint_root  # noqa: PLC0415

@@ -30,6 +30,8 @@ VERBS = {
     "config-diff": "show what in /etc was changed, and what the next boot does with it",
     "install": "install the running image",
     "container": "work on an image while it is built",
+    "image": "list the stored images, copy one to podman's storage",
+    "internals": "check the system's consistency, clean up",
     "completion": "print a completion script for a shell",
 }
 _ALIASES = {"update": "upgrade", "usroverlay": "usr-overlay"}

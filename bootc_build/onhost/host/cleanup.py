@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.host import bound
 from bootc_build.onhost.host.status import tracked_image
 from bootc_build.onhost.ostree.images import drop_unneeded_refs
 
@@ -32,3 +33,6 @@ def clean_up(sysroot: "Sysroot") -> None:
         )
     # Removes old roots and kernels, then objects that neither a ref nor a deployment reaches.
     sysroot.cleanup()
+    # Those stay on the disk until the next time, when podman cannot.
+    with suppress(UserError):
+        bound.prune(sysroot)

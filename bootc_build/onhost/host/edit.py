@@ -130,4 +130,4 @@ def apply_spec(
     assert new.image is not None  # noqa: S101 - checked above
     target = reference_of(new.image)
     pulled = pull.pull(system.sysroot.repo, target, progress=progress)
-    return stage(system, target, pulled)
+    return stage(system, target, pulled, progress=progress)

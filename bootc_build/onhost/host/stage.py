@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.host import kargs, signals
+from bootc_build.onhost.host import bound, kargs, signals
 from bootc_build.onhost.host.booted import BootedSystem
 from bootc_build.onhost.host.cleanup import clean_up
 from bootc_build.onhost.host.kernel import check_kernel
 from bootc_build.onhost.host.origin import Origin
 from bootc_build.onhost.oci.reference import ImageReference
+from bootc_build.onhost.progress import Progress
 from bootc_build.onhost.pull import PulledImage
 
 if TYPE_CHECKING:
@@ -32,7 +33,12 @@ def _image_kargs(repo: "Repo", commit: str) -> kargs.Arguments:
 
 
 def stage(
-    system: BootedSystem, image: ImageReference, pulled: PulledImage, *, hold: bool = False
+    system: BootedSystem,
+    image: ImageReference,
+    pulled: PulledImage,
+    *,
+    progress: Progress,
+    hold: bool = False,
 ) -> Queued:
     """Make a deployment of a pulled image and queue it; /etc is merged at shutdown.
 
@@ -40,6 +46,7 @@ def stage(
         system: the running system, its lock held.
         image: what the new deployment tracks.
         pulled: what it is made of.
+        progress: hears of the container images that it binds, which are brought first.
         hold: queue it, but keep it from being booted until it is released.
 
     Raises:
@@ -47,6 +54,7 @@ def stage(
     """
     repo = system.sysroot.repo
     check_kernel(repo, pulled.merge_commit)
+    bound.fetch(system.sysroot, pulled.merge_commit, progress)
     # What was queued meanwhile may have arguments that the owner changed; /etc is the booted one's.
     current = system.slots.staged or system.slots.booted
     new = kargs.upgraded(

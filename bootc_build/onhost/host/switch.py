@@ -43,7 +43,7 @@ def switch(
     refspec = origin.refspec
     if refspec is not None and not retain:
         system.sysroot.forget_branch(refspec)
-    return stage(system, target, pulled)
+    return stage(system, target, pulled, progress=progress)
 
 
 def mutate_in_place(target: ImageReference, deployments: Path = _DEPLOYMENTS) -> str:

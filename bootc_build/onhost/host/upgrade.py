@@ -128,7 +128,7 @@ def upgrade(
     if _same(booted, pulled.manifest_digest, pulled.manifest):
         return Upgraded(message="No update available.")
     changes = None if booted is None else layer_changes(booted, pulled)
-    return Upgraded(stage(system, image, pulled, hold=download_only), changes)
+    return Upgraded(stage(system, image, pulled, progress=progress, hold=download_only), changes)
 
 
 def _keep_staged(system: BootedSystem, staged: "Deployment", *, download_only: bool) -> Upgraded:

@@ -91,3 +91,33 @@ def read_text_file(repo: Repo, commit: str, path: str) -> str | None:
     if file.query_file_type(Gio.FileQueryInfoFlags.NOFOLLOW_SYMLINKS, None) != Gio.FileType.REGULAR:
         return None
     return _text(repo, file, path)
+
+
+class CommitTree:
+    """A commit as the root directory that it becomes: its ``usr/etc`` is found as ``etc``, too."""
+
+    def __init__(self, repo: Repo, commit: str) -> None:
+        self._repo = repo
+        self._commit = commit
+        self._root = _root(repo, commit)
+
+    def names(self, directory: str) -> list[str]:
+        """What is in a directory; nothing where there is none."""
+        return list(file_names(self._repo, self._commit, _stored(directory)))
+
+    def link(self, path: str) -> str | None:
+        """Where a symbolic link leads; None for what is none."""
+        file = self._root.resolve_relative_path(_stored(path))
+        flags = Gio.FileQueryInfoFlags.NOFOLLOW_SYMLINKS
+        if file.query_file_type(flags, None) != Gio.FileType.SYMBOLIC_LINK:
+            return None
+        return file.query_info("standard::symlink-target", flags, None).get_symlink_target()
+
+    def text(self, path: str) -> str | None:
+        """Text of a regular file; None where there is none."""
+        return read_text_file(self._repo, self._commit, _stored(path))
+
+
+def _stored(path: str) -> str:
+    first, _slash, _rest = path.partition("/")
+    return f"usr/{path}" if first == "etc" else path

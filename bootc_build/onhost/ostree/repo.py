@@ -32,6 +32,7 @@ _EXPLAINED: Final = frozenset(
         errno.ERANGE,
     )
 )
+_AT_FDCWD: Final = -100  # linux/fcntl.h
 _DAMAGED: Final = "Check the repository with: ostree fsck"
 # libostree says nowhere which folder a transaction got: it is the one that is open after and was not before.
 _BEGINNING: Final = threading.Lock()
@@ -177,6 +178,17 @@ class Repo:
     def disable_fsync(self) -> None:
         """Do not wait for the disk: for scratch trees that are copied elsewhere afterwards."""
         self.native.set_disable_fsync(True)
+
+    def check_out(self, commit: str, target: Path) -> None:
+        """Make a directory with a commit's files, hard links into the repository: nobody may write to them.
+
+        Raises:
+            UserError: libostree cannot.
+        """
+        options = OSTree.RepoCheckoutAtOptions()
+        options.mode = OSTree.RepoCheckoutMode.NONE
+        with explained(self):
+            self.native.checkout_at(options, _AT_FDCWD, os.fspath(target), commit, None)
 
     def prune(self) -> PruneResult:
         """Remove objects that no ref reaches."""

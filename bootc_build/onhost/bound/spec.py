@@ -1,0 +1,153 @@
+"""Which container images a system binds: links in ``/usr/lib/bootc/bound-images.d`` to quadlet files.
+
+A link ends in ``.image`` or ``.container`` and leads to a file of that kind (podman-systemd.unit(5)), of which
+only ``Image=`` is read. Rules and refusals are upstream's; where a link or a value is wrong, the file is named.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final, Protocol
+
+from bootc_build.onhost.errors import UserError
+
+DIRECTORY: Final = "usr/lib/bootc/bound-images.d"
+_SECTIONS: Final = {".image": "Image", ".container": "Container"}
+_MOST_LINKS: Final = 40
+_NESTED: Final = (".image", ".build")
+
+
+class Tree(Protocol):
+    """A root directory, or a commit that becomes one; paths are relative to it."""
+
+    def names(self, directory: str) -> Sequence[str]:
+        """What is in a directory; nothing where there is none."""
+
+    def link(self, path: str) -> str | None:
+        """Where a symbolic link leads; None for what is none."""
+
+    def text(self, path: str) -> str | None:
+        """Text of a regular file; None where there is none."""
+
+
+class Root:
+    """A root directory of this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def names(self, directory: str) -> Sequence[str]:
+        """See `Tree`."""
+        folder = self._path / directory
+        return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+
+    def link(self, path: str) -> str | None:
+        """See `Tree`."""
+        place = self._path / path
+        return str(place.readlink()) if place.is_symlink() else None
+
+    def text(self, path: str) -> str | None:
+        """See `Tree`."""
+        place = self._path / path
+        return place.read_text() if place.is_file() else None
+
+
+def bound_images(tree: Tree) -> tuple[str, ...]:
+    """The images that a system binds, in the order of their links' names; each once.
+
+    Raises:
+        UserError: a link or the file that it leads to is wrong.
+    """
+    images: dict[str, None] = {}
+    for name in sorted(tree.names(DIRECTORY)):
+        path = f"{DIRECTORY}/{name}"
+        section = _SECTIONS.get(PurePosixPath(name).suffix)
+        if tree.link(path) is None:
+            raise UserError(
+                f"/{path} is not a symbolic link.",
+                "Put the quadlet file elsewhere, for example in /usr/share/containers/systemd, and link to it.",
+            )
+        if section is None:
+            raise UserError(
+                f"/{path} ends neither in .image nor in .container.", "Name the link as its file."
+            )
+        text = tree.text(resolve(tree, path))
+        if text is None:
+            raise UserError(
+                f"/{path} leads to {tree.link(path)}, which is not there.",
+                "Make the file in the Containerfile, or remove the link.",
+            )
+        images[_image(text, section, f"/{path}")] = None
+    return tuple(images)
+
+
+def resolve(tree: Tree, path: str) -> str:
+    """Follow all links of a path inside a tree; absolute ones begin at its root.
+
+    Raises:
+        UserError: links go in a circle.
+    """
+    pending = [*reversed(PurePosixPath(path).parts)]
+    found: list[str] = []
+    followed = 0
+    while pending:
+        part = pending.pop()
+        if part in ("/", "."):
+            continue
+        if part == "..":
+            del found[-1:]
+            continue
+        target = tree.link("/".join((*found, part)))
+        if target is None:
+            found.append(part)
+            continue
+        followed += 1
+        if followed > _MOST_LINKS:
+            raise UserError(f"/{path} leads through a circle of symbolic links.")
+        if target.startswith("/"):
+            found.clear()
+        pending += reversed(PurePosixPath(target).parts)
+    return "/".join(found)
+
+
+def parse_unit(text: str) -> dict[tuple[str, str], str]:
+    """Read a unit file: (section, key) to value, the last one where there are several (systemd.syntax(7))."""
+    values: dict[tuple[str, str], str] = {}
+    section = ""
+    for line in text.replace("\\\n", " ").splitlines():
+        stripped = line.strip()
+        if not stripped or stripped.startswith(("#", ";")):
+            continue
+        if stripped.startswith("[") and stripped.endswith("]"):
+            section = stripped[1:-1]
+        elif "=" in stripped:
+            key, _equals, value = stripped.partition("=")
+            values[section, key.strip()] = value.strip()
+    return values
+
+
+def _image(text: str, section: str, where: str) -> str:
+    values = parse_unit(text)
+    raw = values.get((section, "Image"))
+    if not raw:
+        raise UserError(f"{where} has no Image= in [{section}].", "Name the image there.")
+    if section == "Image" and (section, "AuthFile") in values:
+        raise UserError(
+            f"{where}: AuthFile= is not supported by bound images.",
+            "Put the credentials into /etc/ostree/auth.json.",
+        )
+    image = _without_specifiers(raw, where)
+    if image.endswith(_NESTED):
+        raise UserError(
+            f"{where}: Image={image} names another quadlet file.", "Bind that file instead."
+        )
+    return image
+
+
+def _without_specifiers(value: str, where: str) -> str:
+    plain = value.split("%%")
+    if any("%" in part for part in plain):
+        raise UserError(
+            f"{where}: Systemd specifiers are not supported by bound bootc images: {value}",
+            "Write the name out; a percent sign of its own is written as %%.",
+        )
+    return "%".join(plain)

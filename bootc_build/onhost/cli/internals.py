@@ -1,0 +1,97 @@
+"""``bootc internals``: check and clean up."""
+
+import argparse
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootc_build.onhost.cli.output import say
+from bootc_build.onhost.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bootc_build.onhost.host.fsck import Check
+    from bootc_build.onhost.ostree.sysroot import Sysroot
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    verbs = parser.add_subparsers(dest="internals_verb", metavar="VERB", required=True)
+    fsck = verbs.add_parser("fsck", help="check refs, images, objects, boot entries, deployments")
+    fsck.add_argument("--format", choices=("humanreadable", "json"), default="humanreadable")
+    fsck.add_argument(
+        "--repair", action="store_true", help="remove refs that lead nowhere and half deployments"
+    )
+    fsck.add_argument(
+        "--sysroot",
+        type=Path,
+        metavar="DIR",
+        help="of a system that is not running (its disk's root)",
+    )
+    verbs.add_parser("cleanup", help="remove what no deployment needs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it."""
+    return _fsck(args) if args.internals_verb == "fsck" else _cleanup()
+
+
+def _cleanup() -> int:
+    from bootc_build.onhost.host.booted import open_for_change  # noqa: PLC0415
+    from bootc_build.onhost.host.cleanup import clean_up  # noqa: PLC0415
+
+    with open_for_change(say) as system:
+        clean_up(system.sysroot)
+    return 0
+
+
+def _fsck(args: argparse.Namespace) -> int:
+    with ExitStack() as stack:
+        checks = []
+        for check in _checks(args, stack):
+            checks.append(check)
+            if args.format == "json":
+                continue
+            if check.ok:
+                print(f"ok: {check.name}")
+            for each in check.findings:
+                kind = "repaired" if each.repaired else "warning" if each.harmless else "fsck error"
+                print(f"{kind}: {check.name}: {each.message}")
+    failed = not all(check.ok for check in checks)
+    if args.format == "json":
+        document = {"ok": not failed, "checks": [check.to_dict() for check in checks]}
+        print(json.dumps(document, indent=2))
+    if failed:
+        sys.stdout.flush()
+        print("error: Encountered errors", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _checks(args: argparse.Namespace, stack: ExitStack) -> "Iterator[Check]":
+    from bootc_build.onhost.host.fsck import Check, Finding, fsck  # noqa: PLC0415
+    from bootc_build.onhost.host.running import require_booted_host  # noqa: PLC0415
+
+    if args.sysroot is None:
+        require_booted_host()
+    try:
+        sysroot = _open(args, stack)
+    except UserError as error:
+        # libostree reads boot entries and deployments when it opens a sysroot.
+        yield Check("sysroot", (Finding(error.fact),))
+        return
+    yield from fsck(sysroot, repair=args.repair)
+
+
+def _open(args: argparse.Namespace, stack: ExitStack) -> "Sysroot":
+    from bootc_build.onhost.ostree.sysroot import open_sysroot, open_system  # noqa: PLC0415
+
+    if args.sysroot is not None:
+        sysroot = open_sysroot(args.sysroot)
+    else:
+        sysroot = open_system(writing=args.repair)
+    if args.repair:
+        stack.enter_context(sysroot.locked())
+    return sysroot

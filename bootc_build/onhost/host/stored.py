@@ -1,0 +1,54 @@
+"""Which images a host keeps: its own versions, those in bootc's container storage, those that it binds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootc_build.onhost import process
+from bootc_build.onhost.bound.spec import Root, bound_images
+from bootc_build.onhost.bound.storage import STORAGE, open_storage
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.host.running import require_booted_host
+from bootc_build.onhost.oci.refnames import IMAGE_PREFIX, unescape
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """One line: the image's name, and ``host``, ``unified`` or ``logical``, in upstream's words."""
+
+    image: str
+    kind: str
+
+
+def list_images(kind: str) -> list[ListedImage]:
+    """The images of a kind: ``host``, ``logical`` or ``all``. In a container there are only logical ones.
+
+    Raises:
+        UserError: host images are asked for, and this is no booted host; a bound image's file is wrong.
+    """
+    listed: list[ListedImage] = []
+    is_host = Path("/run/ostree-booted").exists()
+    if kind == "host" and not is_host:
+        raise UserError("Listing host images requires a booted bootc system.")
+    if kind != "logical" and is_host:
+        require_booted_host()
+        listed += _host_images()
+    if kind != "host":
+        listed += [ListedImage(image, "logical") for image in bound_images(Root(Path("/")))]
+    return listed
+
+
+def _host_images() -> list[ListedImage]:
+    from bootc_build.onhost.ostree.sysroot import open_system  # noqa: PLC0415 - libostree takes time
+
+    sysroot = open_system(writing=True)
+    refs = sysroot.repo.refs(IMAGE_PREFIX)
+    own = [unescape(ref.removeprefix(f"{IMAGE_PREFIX}/")) for ref in sorted(refs)]
+    listed = [ListedImage(image, "host") for image in own]
+    if (sysroot.path / STORAGE).is_dir():
+        try:
+            with open_storage(sysroot.path) as storage:
+                names = sorted(name for each in storage.images() for name in each.names)
+        except process.MissingProgramError:
+            names = []
+        listed += [ListedImage(name, "unified") for name in names]
+    return listed
