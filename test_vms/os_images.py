@@ -19,6 +19,7 @@ from bootc_build.image.base_plan import SUITES, Archive, plan_base
 from bootc_build.image.base_tree import copy_image_root
 from bootc_build.image.derived import BuildRequest, build_image
 from bootc_build.onhost.progress import Silent
+from bootc_build.testing import Image
 from bootc_build.tools.apt_sources import find_archive, read_targets
 from bootc_build.tools.buildah import (
     image_exists,
@@ -56,6 +57,9 @@ def base_image() -> str:
         tag_image(base, [_NEWEST])
         _forget_old([foundation, base])
     return base
+
+
+BASE = Image(base_image)
 
 
 def build(name: str, containerfile: Path, *, arguments: Iterable[tuple[str, str]]) -> str:

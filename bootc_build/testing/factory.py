@@ -12,11 +12,13 @@ from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.progress import Silent
 from bootc_build.testing.artifacts import console_log, open_record
+from bootc_build.testing.image import Image
 from bootc_build.testing.limits import not_counted
 from bootc_build.testing.options import chosen
 from bootc_build.tools.sizes import parse_size
 from bootc_build.vm.accel import Accelerator, find_acceleration, qemu_version
 from bootc_build.vm.machine import Machine
+from bootc_build.vm.registry import GUEST_NAME, Registry
 from bootc_build.vm.slots import Slots
 from bootc_build.vm.snapshot import snapshot_shelf, why_not
 from bootc_build.vm.spec import Disk, Firmware, MachineSpec
@@ -75,6 +77,9 @@ class MachineFactory:
         folder: for what they leave behind.
         node: the test, or the module whose tests share the machines.
         machines: every machine that is made is put in.
+
+    Attributes:
+        registries: those of the test.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class MachineFactory:
         node: pytest.Item | pytest.Collector,
         machines: list[Machine],
     ) -> None:
+        self.registries: list[Registry] = []
         accelerator = chosen(node.config, "accel")
         slots = chosen(node.config, "slots")
         bound = chosen(node.config, "snapshot-cache")
@@ -99,7 +105,7 @@ class MachineFactory:
 
     def __call__(
         self,
-        target: str | Path,
+        target: Image | str | Path,
         *,
         origin: str | None = None,
         firmware: Firmware | str | None = None,
@@ -113,16 +119,22 @@ class MachineFactory:
         that tests on the same image boot it once. Tests share nothing: each has its own memory and disks.
 
         Args:
-            target: an image of local storage by name or id (a disk is made of it once and cached), or the
-                path of a disk file; the file is never written to.
-            origin: the reference that a machine made from an image follows; by default the image's name.
+            target: an image, or its name or id in local storage (a disk is made of it once and cached), or
+                the path of a disk file; the file is never written to.
+            origin: the reference that a machine made from an image follows; by default the image's name. One
+                without a host, such as "os:stable", is in the test's `bootc_registry`, and the machine is
+                told where that is as soon as it is up.
             firmware: `bios`, `uefi` or `uefi-secure`; by default the marker's, or the spec's.
             boot: wait for the shell; otherwise the machine is off.
             cold: boot, and make and use no snapshot; by default what the test's marker `bootc_cold` says.
             spec: what else it is made of; its disks are replaced.
         """
+        registries = self._registries_of(origin)
+        follows = f"{GUEST_NAME}/{origin}" if registries else origin
         with not_counted(self._node.config):
-            path = target if isinstance(target, Path) else self._disk(target, origin)
+            if isinstance(target, Image):
+                target = target.name
+            path = target if isinstance(target, Path) else self._disk(target, follows)
         name = f"machine{len(self._machines) + 1}"
         made_of = replace(spec or MachineSpec(name=name), disks=(Disk.open(path),))
         made_of = self._wishes.applied_to(made_of, firmware)
@@ -145,7 +157,20 @@ class MachineFactory:
         self._machines.append(machine)
         if boot:
             self._bring_up(machine, holds, cold=self._cold if cold is None else cold)
+            for registry in registries:
+                registry.configure(machine, GUEST_NAME)
         return machine
+
+    def _registries_of(self, origin: str | None) -> list[Registry]:
+        """The test's registries that a machine with this origin follows."""
+        if origin is None or _has_host(origin):
+            return []
+        if not self.registries:
+            raise UsageError(
+                f"The origin '{origin}' names no registry, and this test has none.",
+                "Let the test take the fixture bootc_registry, or write the registry's host in front.",
+            )
+        return self.registries
 
     def _bring_up(self, machine: Machine, holds: ExitStack, *, cold: bool) -> None:
         version = qemu_version(f"qemu-system-{machine.spec.architecture}")
@@ -182,3 +207,9 @@ def _number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--bootc-slots {text} is no number of machines.", "Give 1 or more.")
     return int(text)
+
+
+def _has_host(reference: str) -> bool:
+    """Whether an image's reference begins with a registry's host, as podman and docker decide it."""
+    first, slash, _rest = reference.partition("/")
+    return bool(slash) and (first == "localhost" or "." in first or ":" in first)

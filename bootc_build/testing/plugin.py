@@ -76,12 +76,15 @@ def _machines_of(request: pytest.FixtureRequest, artifacts: Path) -> Iterator["M
     from bootc_build.testing.artifacts import folder_name, remove_folder  # noqa: PLC0415
     from bootc_build.testing.evidence import FOLDERS, MACHINES  # noqa: PLC0415
     from bootc_build.testing.factory import MachineFactory  # noqa: PLC0415
+    from bootc_build.testing.registry import REGISTRIES  # noqa: PLC0415
 
     node = request.node
     folder = artifacts / folder_name(node.nodeid)
     remove_folder(folder)  # An earlier run's.
     machines = node.stash.setdefault(MACHINES, [])
     with ExitStack() as stack:
-        yield MachineFactory(stack, folder, node, machines)
+        factory = MachineFactory(stack, folder, node, machines)
+        factory.registries = node.stash.setdefault(REGISTRIES, [])
+        yield factory
     machines.clear()
     request.config.stash.setdefault(FOLDERS, []).append((node, folder))

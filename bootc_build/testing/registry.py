@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _MARKER = "bootc_registry"
 _LOG_LINES = 60
-_REGISTRIES: pytest.StashKey[list["Registry"]] = pytest.StashKey()
+# The registries of a test.
+REGISTRIES: pytest.StashKey[list["Registry"]] = pytest.StashKey()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,7 +35,7 @@ def bootc_registry(request: pytest.FixtureRequest) -> Iterator["Registry"]:
     from bootc_build.vm.registry import Registry  # noqa: PLC0415
 
     with Registry(**_options(request.node)) as registry:
-        registries = request.node.stash.setdefault(_REGISTRIES, [])
+        registries = request.node.stash.setdefault(REGISTRIES, [])
         registries.append(registry)
         yield registry
         registries.remove(registry)
@@ -73,7 +74,7 @@ def _options(node: pytest.Item) -> dict[str, Any]:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """A test that passes has to have seen what it expected; one that fails says enough already."""
     yield
-    for registry in item.stash.get(_REGISTRIES, []):
+    for registry in item.stash.get(REGISTRIES, []):
         registry.faults.check()
 
 
@@ -84,7 +85,7 @@ def pytest_runtest_makereport(
     """Show the last requests of a failed test's registry."""
     report = yield
     if report.failed and report.when == "call":
-        for registry in item.stash.get(_REGISTRIES, []):
+        for registry in item.stash.get(REGISTRIES, []):
             lines = registry.log_text().splitlines()[-_LOG_LINES:]
             report.sections.append((f"registry {registry.address}", "\n".join(lines)))
     return report

@@ -304,6 +304,12 @@ def push(
         return Path(digest.name).read_text().strip()
 
 
+def image_names(repository: str) -> tuple[str, ...]:
+    """The names ("REPOSITORY:TAG") of the local images in a repository, the newest image first."""
+    shown = ["--format", "{{.Name}}:{{.Tag}}", "--filter", f"reference={repository}"]
+    return tuple(run(["buildah", "images", *shown]).stdout.split())
+
+
 def images_with_label(label: str) -> tuple[str, ...]:
     """Ids (64 hex digits) of the local images with the label ("name=value"), newest first."""
     done = run(

@@ -1,12 +1,44 @@
 """The guest's `bootc`, its answers as typed records."""
 
 import json
+import re
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from bootc_build.vm.errors import GuestCommandError
 from bootc_build.vm.guest import Guest
+
+# The manifest as ostree prints it: a string of canonical JSON.
+_CONFIG = re.compile(r'"config":\s*\{[^{}]*"digest":\s*"(sha256:[0-9a-f]{64})"')
+
+
+class DeployedImage(str):
+    """The reference that a deployment tracks, as text that also knows which image is deployed."""
+
+    __slots__ = ("__dict__",)
+    _find: Callable[[], str]
+
+    @classmethod
+    def of(cls, reference: str, find: Callable[[], str]) -> "DeployedImage":
+        """A reference; `find` asks the guest for the digest of the configuration."""
+        image = cls(reference)
+        image._find = find
+        return image
+
+    @cached_property
+    def config_digest(self) -> str:
+        """The digest ("sha256:…") of the image's configuration, which is its id in local storage.
+
+        Unlike the manifest's it stays the same when an image is pushed and its layers are compressed.
+
+        Raises:
+            MachineError: the guest does not answer any more.
+            GuestCommandError: it has no such deployment any more.
+        """
+        return self._find()
 
 
 @dataclass(frozen=True)
@@ -14,7 +46,8 @@ class Deployment:
     """One deployment of the guest.
 
     Args:
-        image: the reference that it tracks; None for one that came from elsewhere.
+        image: the reference that it tracks; None for one that came from elsewhere. A text; compared with a
+            `bootc_build.testing.Image` it says whether that is what is deployed.
         transport: how that image is fetched, such as "registry".
         version: the image's version label.
         digest: of the image's manifest.
@@ -23,7 +56,7 @@ class Deployment:
         pinned: it is never collected.
     """
 
-    image: str | None
+    image: DeployedImage | None
     transport: str | None
     version: str | None
     digest: str | None
@@ -42,8 +75,12 @@ class HostStatus:
     rollback_queued: bool
 
 
-def parse_status(text: str) -> HostStatus:
+def parse_status(text: str, find_config: Callable[[str], str]) -> HostStatus:
     """Read the document that `bootc status --format json` prints.
+
+    Args:
+        text: the document.
+        find_config: gives the digest of an image's configuration by the checksum of its commit.
 
     Raises:
         GuestCommandError: it is no such document.
@@ -52,9 +89,9 @@ def parse_status(text: str) -> HostStatus:
         document = json.loads(text)
         status = document["status"]
         return HostStatus(
-            booted=_deployment(status.get("booted")),
-            staged=_deployment(status.get("staged")),
-            rollback=_deployment(status.get("rollback")),
+            booted=_deployment(status.get("booted"), find_config),
+            staged=_deployment(status.get("staged"), find_config),
+            rollback=_deployment(status.get("rollback"), find_config),
             rollback_queued=bool(status.get("rollbackQueued")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -63,18 +100,21 @@ def parse_status(text: str) -> HostStatus:
         ) from error
 
 
-def _deployment(entry: dict[str, Any] | None) -> Deployment | None:
+def _deployment(
+    entry: dict[str, Any] | None, find_config: Callable[[str], str]
+) -> Deployment | None:
     if entry is None:
         return None
     image = entry.get("image") or {}
     reference = image.get("image") or {}
     ostree = entry.get("ostree") or {}
+    name, checksum = reference.get("image"), ostree.get("checksum")
     return Deployment(
-        image=reference.get("image"),
+        image=None if name is None else DeployedImage.of(name, lambda: find_config(str(checksum))),
         transport=reference.get("transport"),
         version=image.get("version"),
         digest=image.get("imageDigest"),
-        checksum=ostree.get("checksum"),
+        checksum=checksum,
         serial=ostree.get("deploySerial"),
         pinned=bool(entry.get("pinned")),
     )
@@ -85,10 +125,11 @@ class BootcCommand:
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
+        self._configs: dict[str, str] = {}
 
     def status(self) -> HostStatus:
         """What `bootc status` says."""
-        return parse_status(self._guest.succeed("bootc status --format json"))
+        return parse_status(self._guest.succeed("bootc status --format json"), self._config)
 
     @property
     def booted(self) -> Deployment:
@@ -129,6 +170,16 @@ class BootcCommand:
     def rollback(self) -> str:
         """Run `bootc rollback` and return what it prints."""
         return self._guest.succeed("bootc rollback")
+
+    def _config(self, checksum: str) -> str:
+        if checksum not in self._configs:
+            show = f"ostree show --print-metadata-key=ostree.manifest {shlex.quote(checksum)}"
+            manifest = self._guest.succeed(show)
+            found = _CONFIG.search(manifest)
+            if found is None:
+                raise GuestCommandError("The deployed image's manifest names no config", manifest)
+            self._configs[checksum] = found[1]
+        return self._configs[checksum]
 
 
 def _required(deployment: Deployment | None, slot: str) -> Deployment:

@@ -11,7 +11,7 @@ import ssl
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import find_program, running
@@ -30,6 +30,16 @@ _LISTENING = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 # The host, as guests on QEMU's user-mode network see it.
 _HOST_FOR_GUESTS = "10.0.2.2"
 _TAIL_BYTES = 2000
+# What guests may call it whatever its port is, so that one disk serves any test: `configure` tells them.
+GUEST_NAME = "registry.example"
+
+
+class NamedImage(Protocol):
+    """An image of local storage, such as `bootc_build.testing.Image`."""
+
+    @property
+    def name(self) -> str:
+        """Its name or id."""
 
 
 class Registry:
@@ -194,11 +204,11 @@ class Registry:
 
     # What it has, and what it was asked.
 
-    def push(self, image: str, name: str) -> str:
+    def push(self, image: str | NamedImage, name: str) -> str:
         """Push an image of local storage; no fault befalls it, and no log shows it.
 
         Args:
-            image: its name or id.
+            image: its name or id, or an Image.
             name: "NAME[:TAG]" in this registry.
 
         Returns:
@@ -207,13 +217,14 @@ class Registry:
         Raises:
             CommandError: there is no such image, or no space.
         """
+        local = image if isinstance(image, str) else image.name
         backend = f"127.0.0.1:{self._backend_port}"
         auth_file = None
         if self._credentials is not None:
             auth_file = self._folder / "auth.json"
             auth_file.write_text(self.auth_json(backend))
         destination = f"docker://{backend}/{name}"
-        return push(image, destination, fast=True, tls_verify=False, auth_file=auth_file)
+        return push(local, destination, fast=True, tls_verify=False, auth_file=auth_file)
 
     def change_password(self, password: str) -> None:
         """From now on only this password is good; what `guest_auth()` returned before is not.

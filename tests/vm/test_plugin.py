@@ -59,3 +59,18 @@ def test_the_log_of_a_test_that_passed_stays_only_on_request(
     result.assert_outcomes(passed=1)
     _no_machine_is_left(result)
     assert len(_logs(pytester)) == kept
+
+
+def test_an_origin_without_a_host_needs_the_tests_own_registry(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from bootc_build.onhost.errors import UsageError
+
+        def test_it(bootc_vm):
+            for origin in ("os:stable", "team/os:stable"):
+                with pytest.raises(UsageError, match="names no registry"):
+                    bootc_vm("localhost/os:1", origin=origin)
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
