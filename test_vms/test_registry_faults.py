@@ -17,6 +17,8 @@ from bootc_build.vm.machine import Machine
 from bootc_build.vm.registry import Registry
 from test_vms.example_os import FOLLOWS, Versions
 
+pytestmark = pytest.mark.bootc_registry(tls=True, auth=("host", "secret"))
+
 _PREFIX = "registry.example"
 _UPGRADE_SECONDS = 900.0
 # A few seconds more than the agent waits for a connection that stalls, and for the retries after it.
@@ -47,26 +49,21 @@ def _with_layer(parent: str, name: str, version: str | None = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def shelf(versions: Versions) -> Iterator[Shelf]:
+def shelf(versions: Versions, bootc_registry_module: Registry) -> Iterator[Shelf]:
     first = _with_layer(versions.one, "a")
     images = [_with_layer(first, name, name) for name in ("next", "later")]
     try:
-        with Registry(tls=True, auth=("host", "secret")) as registry:
-            yield Shelf(registry, *images)
+        yield Shelf(bootc_registry_module, *images)
     finally:
         for image in (*images, first):
             remove_image(image)
 
 
 @pytest.fixture
-def registry(shelf: Shelf) -> Iterator[Registry]:
-    """It offers `next` under the tag that the machines follow; what is expected of it is checked at the end."""
-    registry = shelf.registry
-    registry.faults.clear()
-    registry.push(shelf.next, "os:stable")
-    registry.forget_requests()
-    yield registry
-    registry.faults.check()
+def registry(shelf: Shelf) -> Registry:
+    """It offers `next` under the tag that the machines follow."""
+    shelf.registry.push(shelf.next, "os:stable")
+    return shelf.registry
 
 
 @pytest.fixture
@@ -186,3 +183,48 @@ def test_a_tag_that_moves_during_the_upgrade_mixes_nothing(
     assert host.bootc.booted.version == "later"
     assert host.succeed("ls /usr/share/faults").split() == ["a", "later"]
     assert host.bootc.rollback_target.checksum == before.checksum
+
+
+def _set_network(host: Machine, *, up: bool) -> None:
+    """Let the network swallow everything, or be there again; the guest's card keeps its carrier."""
+    host.qemu.monitor.execute("set_link", name="net0", up=up)
+
+
+def _lose_network_during_upgrade(host: Machine, registry: Registry) -> None:
+    """An upgrade runs as the unit `try`, and the network is gone in the middle of a layer."""
+    fault = registry.faults.expect("layer").stall(1000)
+    host.succeed("systemd-run --quiet --unit=try --property=RemainAfterExit=yes bootc upgrade")
+    fault.wait(host.seconds(_UPGRADE_SECONDS))
+    _set_network(host, up=False)
+    fault.release()
+
+
+def _result(host: Machine) -> str:
+    ended = "test $(systemctl show --property=SubState --value try) != running"
+    host.wait_until_succeeds(ended, seconds=_GIVING_UP_SECONDS)
+    return host.succeed("systemctl show --property=Result --value try").strip()
+
+
+@pytest.mark.long
+def test_a_network_that_comes_back_costs_a_retry(host: Machine, registry: Registry) -> None:
+    before = _state(host)
+    registry.configure(host, _PREFIX)
+    _lose_network_during_upgrade(host, registry)
+    host.wait_until_succeeds("journalctl -u try | grep 'Trying again'", seconds=_GIVING_UP_SECONDS)
+    assert host.bootc.status().staged is None
+    _set_network(host, up=True)
+    assert _result(host) == "success"
+    _check(host, before, staged="next")
+    host.succeed("ostree fsck --quiet", seconds=900)
+
+
+@pytest.mark.long
+def test_a_network_that_stays_away_ends_the_upgrade(host: Machine, registry: Registry) -> None:
+    before = _state(host)
+    registry.configure(host, _PREFIX)
+    _lose_network_during_upgrade(host, registry)
+    assert _result(host) == "exit-code"
+    _check(host, before, staged=None)
+    _set_network(host, up=True)
+    host.succeed("systemctl reset-failed")
+    _finish(host, before, registry)

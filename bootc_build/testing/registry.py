@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bootc_build.vm.registry import Registry
 
 _MARKER = "bootc_registry"
+_SHARED = "bootc_registry_module"
 _LOG_LINES = 60
 # The registries of a test.
 REGISTRIES: pytest.StashKey[list["Registry"]] = pytest.StashKey()
@@ -32,13 +33,16 @@ def bootc_registry(request: pytest.FixtureRequest) -> Iterator["Registry"]:
 
     After the test, what it expects of the registry's clients (`bootc_registry.faults`) is checked.
     """
-    from bootc_build.vm.registry import Registry  # noqa: PLC0415
+    yield from _registry_of(request)
 
-    with Registry(**_options(request.node)) as registry:
-        registries = request.node.stash.setdefault(REGISTRIES, [])
-        registries.append(registry)
-        yield registry
-        registries.remove(registry)
+
+@pytest.fixture(scope="module")
+def bootc_registry_module(request: pytest.FixtureRequest) -> Iterator["Registry"]:
+    """The same for a registry that the tests of a module share, so that images are pushed once.
+
+    Each test has expectations and a log of its own. Options come from `pytestmark` of the module.
+    """
+    yield from _registry_of(request)
 
 
 @pytest.fixture
@@ -58,7 +62,17 @@ def bootc_fault(
     return partial(registry_fault, bootc_registry)
 
 
-def _options(node: pytest.Item) -> dict[str, Any]:
+def _registry_of(request: pytest.FixtureRequest) -> Iterator["Registry"]:
+    from bootc_build.vm.registry import Registry  # noqa: PLC0415
+
+    with Registry(**_options(request.node)) as registry:
+        registries = request.node.stash.setdefault(REGISTRIES, [])
+        registries.append(registry)
+        yield registry
+        registries.remove(registry)
+
+
+def _options(node: pytest.Item | pytest.Collector) -> dict[str, Any]:
     marker = node.get_closest_marker(_MARKER)
     if marker is None:
         return {}
@@ -70,11 +84,29 @@ def _options(node: pytest.Item) -> dict[str, Any]:
     return dict(marker.kwargs)
 
 
+def _registries(item: pytest.Item) -> list["Registry"]:
+    """Those that a test uses."""
+    nodes = [item, *item.listchain()[:-1]] if _SHARED in _fixtures(item) else [item]
+    return [registry for node in nodes for registry in node.stash.get(REGISTRIES, [])]
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return list(getattr(item, "fixturenames", ()))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test does not inherit what the one before it expected and saw of a shared registry."""
+    for registry in _registries(item):
+        registry.faults.clear()
+        registry.forget_requests()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """A test that passes has to have seen what it expected; one that fails says enough already."""
     yield
-    for registry in item.stash.get(REGISTRIES, []):
+    for registry in _registries(item):
         registry.faults.check()
 
 
@@ -85,7 +117,7 @@ def pytest_runtest_makereport(
     """Show the last requests of a failed test's registry."""
     report = yield
     if report.failed and report.when == "call":
-        for registry in item.stash.get(REGISTRIES, []):
+        for registry in _registries(item):
             lines = registry.log_text().splitlines()[-_LOG_LINES:]
             report.sections.append((f"registry {registry.address}", "\n".join(lines)))
     return report

@@ -93,6 +93,34 @@ def test_it(bootc_registry):
     result.assert_outcomes(passed=1)
 
 
+def test_tests_of_a_module_share_a_registry_but_no_expectations(pytester: pytest.Pytester) -> None:
+    result = _run(
+        pytester,
+        """
+pytestmark = pytest.mark.bootc_registry(auth=("user", "secret"))
+ports = set()
+
+def test_one(bootc_registry_module):
+    ports.add(bootc_registry_module.port)
+    bootc_registry_module.faults.expect("layer").truncate(1)
+    bootc_registry_module.faults.expect("ping", times=None).respond(503)
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        ask(bootc_registry_module)
+
+def test_two(bootc_registry_module):
+    assert bootc_registry_module.requests() == ()
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        ask(bootc_registry_module)
+    assert ports == {bootc_registry_module.port}
+
+def test_three():
+    pass
+""",
+    )
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*GET layer: cut after 1 bytes: never happened"])
+
+
 def test_an_option_that_is_not_there_is_named(pytester: pytest.Pytester) -> None:
     result = _run(
         pytester,
