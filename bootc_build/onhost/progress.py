@@ -41,6 +41,27 @@ class Transfer:
     running: tuple[LayerTransfer, ...]
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a task: a name for machines, a description for people, and whether it is done."""
+
+    name: str
+    description: str
+    completed: bool
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How far a task of a few steps is: what upstream calls ``importing`` or ``staging`` of an image."""
+
+    task: str
+    description: str
+    manifest_digest: str
+    done: int
+    total: int
+    parts: tuple[Part, ...]
+
+
 def describe_transfer(state: Transfer) -> str:
     """One line about a transfer, for people."""
     layers = f"{state.layers_done} of {state.layers_total} layers"
@@ -62,6 +83,9 @@ class Progress(Protocol):
     def transfer(self, state: Transfer) -> None:
         """Layers of an image are on their way; comes often, and last with everything done."""
 
+    def task(self, state: Steps) -> None:
+        """An image is imported or staged; for programs that watch, people hear of it by `step`."""
+
 
 class Silent:
     """Nobody listens."""
@@ -76,4 +100,7 @@ class Silent:
         """Ignore."""
 
     def transfer(self, state: Transfer) -> None:
+        """Ignore."""
+
+    def task(self, state: Steps) -> None:
         """Ignore."""

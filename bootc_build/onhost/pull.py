@@ -33,7 +33,7 @@ from bootc_build.onhost.ostree.metadata import ImageMetadata, load_image_metadat
 from bootc_build.onhost.ostree.objects import ObjectStore
 from bootc_build.onhost.ostree.repo import Repo
 from bootc_build.onhost.ostree.selinux import Labels, policy_labels
-from bootc_build.onhost.progress import Progress
+from bootc_build.onhost.progress import Part, Progress, Steps
 from bootc_build.onhost.space import check_space, measured_growth
 
 __all__ = [
@@ -140,11 +140,19 @@ def pull(
         check_bootable(image, remote.config)
         base, layers = _bring(repo, image, opened, remote, progress)
     progress.step(f"Merging {len(remote.manifest.layers)} layers")
+    progress.task(_importing(remote, completed=False))
     metadata = ImageMetadata(remote.manifest_digest, remote.manifest, remote.config)
     commit = write_merge_commit(
         repo, metadata, layers, recorded, base=base, fallback_time=int(time.time())
     )
+    progress.task(_importing(remote, completed=True))
     return PulledImage(commit, remote.manifest_digest, remote.manifest, remote.config, False)
+
+
+def _importing(remote: RemoteImage, *, completed: bool) -> Steps:
+    name, text = "importing", "Importing Image"
+    part = Part(name, text, completed)
+    return Steps(name, text, remote.manifest_digest, int(completed), 1, (part,))
 
 
 def _bring(

@@ -34,6 +34,10 @@ def test_status_in_a_container_says_so(capsys: pytest.CaptureFixture[str]) -> No
         ["switch", "--transport=carrier-pigeon", "x"],
         ["switch", "docker://quay.io/a/b"],
         ["upgrade", "--from-downloaded", "--check"],
+        ["upgrade", "--soft-reboot=auto", "--check"],
+        ["upgrade", "--progress-fd=2"],
+        ["upgrade", "--progress-fd=900"],
+        ["switch", "--progress-fd=x", "quay.io/a/b"],
     ],
 )
 def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +90,8 @@ def test_lock_holder_is_named(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with lock.open("w"):
         (holder,) = booted.lock_holders(str(lock))
-    assert holder.endswith(f"({os.getpid()})")
+    assert f"(process {os.getpid()}, for " in holder
+    assert "python" in holder
     assert booted.lock_holders(str(lock)) == []
 
 

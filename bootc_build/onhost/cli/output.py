@@ -5,7 +5,7 @@ import sys
 import time
 from typing import TextIO
 
-from bootc_build.onhost.progress import Transfer, describe_transfer
+from bootc_build.onhost.progress import Steps, Transfer, describe_transfer
 
 _REDRAW_SECONDS = 0.2
 
@@ -50,6 +50,9 @@ class TextProgress:
         """Redraw the byte count, on a terminal only and at most five times a second."""
         of = f" of {total / 1e6:,.0f}" if total else ""
         self._redraw(f"{done / 1e6:,.0f}{of} MB")
+
+    def task(self, state: Steps) -> None:
+        """Not for people, who hear of the steps one by one."""
 
     def transfer(self, state: Transfer) -> None:
         """Redraw the count of layers and bytes, as `bytes_done` does; when all is here, one line stays."""

@@ -2,12 +2,14 @@
 
 import argparse
 
+from bootc_build.onhost.cli.change_options import add_soft_reboot, check_soft_reboot
 from bootc_build.onhost.cli.output import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--apply", action="store_true", help="reboot into it")
+    add_soft_reboot(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -15,6 +17,7 @@ def run(args: argparse.Namespace) -> int:
     from bootc_build.onhost.host.booted import open_for_change, reboot  # noqa: PLC0415
     from bootc_build.onhost.host.rollback import rollback  # noqa: PLC0415
 
+    check_soft_reboot(args, "rollback")
     with open_for_change(say) as system:
         if system.slots.rollback_queued:
             print("notice: Reverting queued rollback state")

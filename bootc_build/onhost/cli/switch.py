@@ -2,7 +2,13 @@
 
 import argparse
 
-from bootc_build.onhost.cli.output import TextProgress, say
+from bootc_build.onhost.cli.change_options import (
+    add_progress,
+    add_soft_reboot,
+    check_soft_reboot,
+    chosen_progress,
+)
+from bootc_build.onhost.cli.output import say
 from bootc_build.onhost.cli.queued import print_queued
 
 
@@ -15,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the image is: registry (default), oci, oci-archive, containers-storage, "
         "docker-archive, docker-daemon, dir",
     )
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    add_progress(parser)
+    add_soft_reboot(parser)
     parser.add_argument("--apply", action="store_true", help="reboot into the new image")
     parser.add_argument(
         "--retain",
@@ -48,8 +55,9 @@ def run(args: argparse.Namespace) -> int:
     if args.mutate_in_place:
         print(f"Updated {switch.mutate_in_place(target)} to pull from {target.to_origin()}")
         return 0
+    progress = chosen_progress(args)
+    check_soft_reboot(args, "staged")
     with open_for_change(say) as system:
-        progress = TextProgress(quiet=args.quiet)
         queued = switch.switch(system, target, retain=args.retain, progress=progress)
         if queued is None:
             print("Image specification is unchanged.")

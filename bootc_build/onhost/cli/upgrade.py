@@ -3,7 +3,13 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from bootc_build.onhost.cli.output import TextProgress, say
+from bootc_build.onhost.cli.change_options import (
+    add_progress,
+    add_soft_reboot,
+    check_soft_reboot,
+    chosen_progress,
+)
+from bootc_build.onhost.cli.output import say
 from bootc_build.onhost.cli.queued import print_queued
 
 if TYPE_CHECKING:
@@ -12,7 +18,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    add_progress(parser)
+    add_soft_reboot(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--check", action="store_true", help="say whether there is an update; fetch nothing"
@@ -37,6 +44,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.from_downloaded and (args.check or args.download_only):
         raise UsageError("--from-downloaded goes with neither --check nor --download-only.")
+    if args.soft_reboot and args.check:
+        raise UsageError("--soft-reboot does not go with --check, which changes nothing.")
+    progress = chosen_progress(args)
+    check_soft_reboot(args, "staged")
     from bootc_build.onhost.host import upgrade  # noqa: PLC0415
     from bootc_build.onhost.host.booted import open_for_change, reboot  # noqa: PLC0415
 
@@ -52,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
                 system,
                 upgrade.tracked(system, args.tag),
                 download_only=args.download_only,
-                progress=TextProgress(quiet=args.quiet),
+                progress=progress,
             )
             if done.message:
                 print(done.message)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bootc_build.onhost.ostree.sysroot import Sysroot
 
 _LOCK: Final = "/sysroot/ostree/lock"
+_START: Final = 22  # the field of /proc/PID/stat that says when a process started
 
 
 @dataclass(frozen=True)
@@ -28,26 +29,38 @@ class BootedSystem:
 
 
 def lock_holders(lock: str = _LOCK) -> list[str]:
-    """Processes that have the lock's file open, as ``name (pid)``: the one that holds it, or waits too."""
+    """Processes that have the lock's file open: the one that holds it, or waits for it, too.
+
+    Each as its command, with its number and the seconds that it runs.
+    """
     try:
         wanted = Path(lock).stat()
     except OSError:
         return []
     holders: list[str] = []
-    for process_directory in Path("/proc").glob("[0-9]*"):
+    for directory in Path("/proc").glob("[0-9]*"):
         # Processes come and go while one looks.
-        with suppress(OSError):
-            files = (file.stat() for file in (process_directory / "fd").iterdir())
+        with suppress(OSError, ValueError):
+            files = (file.stat() for file in (directory / "fd").iterdir())
             if any(os.path.samestat(each, wanted) for each in files):
-                name = (process_directory / "comm").read_text().strip()
-                holders.append(f"{name} ({process_directory.name})")
+                holders.append(_describe_process(directory))
     return holders
+
+
+def _describe_process(directory: Path) -> str:
+    words = (directory / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    command = " ".join(filter(None, words)) or (directory / "comm").read_text().strip()
+    # Behind the name in brackets, which may have anything in it (proc(5)): the 22nd field is the start.
+    ticks = int((directory / "stat").read_text().rpartition(")")[2].split()[_START - 3])
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    age = max(0, uptime - ticks / os.sysconf("SC_CLK_TCK"))
+    return f"{command} (process {directory.name}, for {age:.0f} s)"
 
 
 def waiting_message() -> str:
     """What to say while somebody else holds the lock."""
-    mine = f"({os.getpid()})"
-    holders = [each for each in lock_holders() if not each.endswith(mine)]
+    mine = f"(process {os.getpid()}, "
+    holders = [each for each in lock_holders() if mine not in each]
     who = ", ".join(holders) or "Another process"
     return f"{who} is changing the system; waiting for its lock..."
 

@@ -1,7 +1,8 @@
 """Queue an image that is in the repository for the next boot."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import bound, kargs, signals
@@ -10,11 +11,20 @@ from bootc_build.onhost.host.cleanup import clean_up
 from bootc_build.onhost.host.kernel import check_kernel
 from bootc_build.onhost.host.origin import Origin
 from bootc_build.onhost.oci.reference import ImageReference
-from bootc_build.onhost.progress import Progress
+from bootc_build.onhost.progress import Part, Progress, Steps
 from bootc_build.onhost.pull import PulledImage
 
 if TYPE_CHECKING:
     from bootc_build.onhost.ostree.repo import Repo
+
+
+# Named as upstream names them to programs.
+_PARTS: Final = (
+    ("merging", "Merging Image"),
+    ("bound_images", "Pulling Bound Images"),
+    ("deploying", "Deploying Image"),
+    ("cleanup", "Removing old images"),
+)
 
 
 @dataclass(frozen=True)
@@ -46,14 +56,17 @@ def stage(
         system: the running system, its lock held.
         image: what the new deployment tracks.
         pulled: what it is made of.
-        progress: hears of the container images that it binds, which are brought first.
+        progress: hears of the steps, and of the container images that it binds, which are brought first.
         hold: queue it, but keep it from being booted until it is released.
 
     Raises:
         UserError: a kargs.d file of the image is wrong; libostree cannot (no space, …).
     """
+    digest = pulled.manifest_digest
+    progress.task(_steps(digest, 0))
     repo = system.sysroot.repo
     check_kernel(repo, pulled.merge_commit)
+    progress.task(_steps(digest, 1))
     bound.fetch(system.sysroot, pulled.merge_commit, progress)
     # What was queued meanwhile may have arguments that the owner changed; /etc is the booted one's.
     current = system.slots.staged or system.slots.booted
@@ -63,8 +76,23 @@ def stage(
         _image_kargs(repo, pulled.merge_commit),
     )
     origin = Origin.parse(system.slots.booted.origin).tracking(image.to_origin())
-    queue(system, pulled.merge_commit, origin, new, digest=pulled.manifest_digest, hold=hold)
-    return Queued(image, pulled.config.version, pulled.manifest_digest)
+    progress.task(_steps(digest, 2))
+    queue(
+        system,
+        pulled.merge_commit,
+        origin,
+        new,
+        digest=digest,
+        hold=hold,
+        before_cleanup=lambda: progress.task(_steps(digest, 3)),
+    )
+    progress.task(_steps(digest, len(_PARTS)))
+    return Queued(image, pulled.config.version, digest)
+
+
+def _steps(digest: str, done: int) -> Steps:
+    parts = [Part(name, text, index < done) for index, (name, text) in enumerate(_PARTS)]
+    return Steps("staging", "Deploying Image", digest, done, len(_PARTS), tuple(parts[: done + 1]))
 
 
 def queue(
@@ -75,6 +103,7 @@ def queue(
     *,
     digest: str,
     hold: bool = False,
+    before_cleanup: Callable[[], None] = lambda: None,
 ) -> None:
     """Queue a commit of the repository for the next boot, and remove what is no longer needed.
 
@@ -85,6 +114,7 @@ def queue(
         arguments: the whole kernel command line, without ``ostree=``.
         digest: what those are told who watch for reboots that are required.
         hold: keep it from being booted until it is released.
+        before_cleanup: called when it is queued, before what is not needed any more goes.
 
     Raises:
         UserError: libostree cannot (no space, …).
@@ -102,6 +132,7 @@ def queue(
         kargs=arguments,
         hold=hold,
     )
+    before_cleanup()
     clean_up(sysroot)
     signals.reboot_required(digest)
     signals.status_changed(sysroot.path)
