@@ -96,7 +96,10 @@ def test_upgrade_tells_of_fetching_importing_and_staging(host: PretendHost) -> N
     assert pulled["bytes"] == pulled["bytesTotal"] > 0
     assert pulled["steps"] == pulled["stepsTotal"] == 1
     assert all(part["bytes"] == part["bytesTotal"] for part in pulled["subtasks"])
-    for task, names in (("importing", "importing"), ("staging", "merging bound_images deploying cleanup")):
+    for task, names in (
+        ("importing", "importing"),
+        ("staging", "merging bound_images deploying cleanup"),
+    ):
         event = last[task]
         assert event["steps"] == event["stepsTotal"]
         assert [part["subtask"] for part in event["subtasks"]] == names.split()
