@@ -48,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a kernel argument more; may be repeated",
     )
     parser.add_argument(
+        "--bound-images",
+        choices=("stored", "skip"),
+        default="stored",
+        help="container images that the system binds: 'skip' leaves them to its first upgrade; otherwise "
+        "an image that binds some is refused, because they cannot be put into the disk here",
+    )
+    parser.add_argument(
         "--root-ssh-authorized-keys",
         type=Path,
         metavar="FILE",
@@ -69,6 +76,7 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
         target=None if args.target_imgref is None else parse_target(args.target_imgref),
         kargs=tuple(args.karg),
         root_keys=_keys(args.root_ssh_authorized_keys),
+        bound_images=args.bound_images,
     )
     if os.geteuid() != 0:
         raise UserError(

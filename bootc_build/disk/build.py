@@ -34,6 +34,7 @@ class DiskRequest:
         target: what the host will follow, or None for the image's own name.
         kargs: more kernel arguments.
         root_keys: text of root's authorized_keys, or None.
+        bound_images: ``skip`` leaves container images that the system binds to its first upgrade.
     """
 
     image: str
@@ -44,6 +45,7 @@ class DiskRequest:
     target: ImageReference | None = None
     kargs: Sequence[str] = ()
     root_keys: str | None = None
+    bound_images: str = "stored"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,14 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
         installed = _install(
             request,
             image,
-            Installation(target, request.kargs, request.root_keys, identity, timestamp),
+            Installation(
+                target,
+                request.kargs,
+                request.root_keys,
+                identity,
+                timestamp,
+                request.bound_images,
+            ),
             work,
             progress,
         )

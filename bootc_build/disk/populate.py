@@ -37,6 +37,7 @@ class Installation:
         root_keys: text of root's authorized_keys, or None.
         identity: has the UUIDs of the file systems to come.
         timestamp: seconds since the epoch, for times that the installation records.
+        bound_images: ``skip`` leaves container images that the system binds to its first upgrade.
     """
 
     target: ImageReference
@@ -44,6 +45,7 @@ class Installation:
     root_keys: str | None
     identity: Identity
     timestamp: int
+    bound_images: str = "stored"
 
     def kernel_arguments(self) -> list[str]:
         """The user's arguments, after consoles on screen and serial port unless the user chose some."""
@@ -70,6 +72,9 @@ def install_command(installation: Installation) -> list[str]:
     ]
     if installation.root_keys is not None:
         command += ["--root-ssh-authorized-keys", f"{_SOURCE}/{_KEYS}"]
+    if installation.bound_images != "stored":
+        # Not said otherwise: an image's older installer need not know it.
+        command += ["--bound-images", installation.bound_images]
     for karg in installation.kernel_arguments():
         command += ["--karg", karg]
     return [*command, _TARGET]

@@ -190,3 +190,32 @@ def test_image_that_cannot_be_had_leaves_nothing_queued(
     assert done.status == 1
     assert f"The system needs {bootc_registry.address}/missing:1" in done.stderr
     assert host.status()["staged"] is None
+
+
+def test_booted_system_can_be_copied_to_podmans_storage(host: PretendHost, tmp_path: Path) -> None:
+    publish(host, "2")
+    host.bootc("upgrade")
+    host.reboot()
+    (host.root / "etc/colour").write_text("changed here\n")
+    said = host.bootc("image", "copy-to-storage", "--target=localhost/exported:2")
+    assert "Pushed: localhost/exported:2 sha256:" in said
+    # The storage is the pretended host's; what it holds is looked at by this machine's tools.
+    root = host.sysroot / "ostree/deploy/default/var/lib/containers/storage"
+    stored_as = f"containers-storage:[overlay@{root}+{tmp_path / 'run'}]localhost/exported:2"
+    config = subprocess.run(
+        ["skopeo", "inspect", "--config", stored_as], check=True, capture_output=True
+    ).stdout
+    assert json.loads(config)["config"]["Labels"]["containers.bootc"] == "1"
+    copy = ["skopeo", "copy", "--quiet", "--insecure-policy", stored_as]
+    subprocess.run([*copy, f"dir:{tmp_path}/dir"], check=True)
+    manifest = json.loads((tmp_path / "dir/manifest.json").read_text())
+    (layer,) = manifest["layers"]
+    blob = tmp_path / "dir" / layer["digest"].removeprefix("sha256:")
+    listed = subprocess.run(["tar", "-tf", blob], check=True, capture_output=True, text=True)
+    names = set(listed.stdout.splitlines())
+    assert {"./etc/colour", "./usr/lib/version", "./usr/lib/modules/1.0/vmlinuz"} <= names
+    assert not any(name.startswith("./usr/etc") for name in names)
+    extract = ["tar", "-xOf", blob, "./etc/colour"]
+    shown = subprocess.run(extract, check=True, capture_output=True, text=True).stdout
+    assert shown == "image\n", "the image's file, not the machine's"
+    assert not list((host.sysroot / "ostree/repo/tmp").glob("bootc-export-*"))

@@ -132,6 +132,46 @@ def test_disk_that_is_too_small_is_refused_and_let_go(image: Path, tmp_path: Pat
     assert loops_of(file) == ""
 
 
+@pytest.fixture
+def app() -> Iterator[str]:
+    """A tiny container image in this machine's storage."""
+    name = "localhost/bootc-build-test/installed-app:1"
+    from_scratch = ["buildah", "from", "scratch"]
+    container = subprocess.run(
+        from_scratch, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    subprocess.run(["buildah", "copy", "--quiet", container, "/bin/busybox", "/bin/"], check=True)
+    subprocess.run(["buildah", "commit", "--quiet", "--rm", container, name], check=True)
+    yield name
+    subprocess.run(["podman", "rmi", "--force", name], check=True, capture_output=True)
+
+
+def test_bound_images_are_copied_from_the_storage_here(app: str, tmp_path: Path) -> None:
+    def bind(tree: Path) -> None:
+        (tree / "usr/share/app.image").write_text(f"[Image]\nImage={app}\n")
+        links = tree / "usr/lib/bootc/bound-images.d"
+        links.mkdir()
+        (links / "app.image").symlink_to("/usr/share/app.image")
+
+    def make_share(tree: Path) -> None:
+        (tree / "usr/share").mkdir()
+        bind(tree)
+
+    write_image(tmp_path / "image", tmp_path, version="1", spoil=make_share)
+    file = sparse(tmp_path / "disk.raw")
+    done = to_disk(file, tmp_path / "image")
+    assert done.returncode == 0, done.stderr
+    assert f"Copying bound image {app}" in done.stderr
+    with mounted(file, 4, tmp_path / "root") as root:
+        images = json.loads((root / "ostree/bootc/storage/overlay-images/images.json").read_text())
+    assert [name for image in images for name in image["names"]] == [app]
+
+    again = sparse(tmp_path / "again.raw")
+    assert to_disk(again, tmp_path / "image", "--bound-images=skip").returncode == 0
+    with mounted(again, 4, tmp_path / "root") as root:
+        assert not (root / "ostree/bootc/storage").exists()
+
+
 def test_a_file_is_no_disk_unless_said_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

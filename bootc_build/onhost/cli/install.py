@@ -155,6 +155,7 @@ def _request(
         kargs=(*selinux, *args.karg),
         karg_deletes=tuple(args.karg_delete),
         root_ssh_authorized_keys=_read_keys(args.root_ssh_authorized_keys),
+        bound_images=args.bound_images,
     )
     return wanted, configuration
 

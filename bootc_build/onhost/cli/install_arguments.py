@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from bootc_build.onhost.install.configuration import BLOCK_SETUPS, BOOTLOADERS, FILESYSTEMS
+from bootc_build.onhost.install.request import BOUND_IMAGES
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -177,6 +178,13 @@ def _system_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--disable-selinux", action="store_true", help="boot the installed system without SELinux"
+    )
+    parser.add_argument(
+        "--bound-images",
+        choices=BOUND_IMAGES,
+        default="stored",
+        help="container images that the system binds: copied from podman's storage here, left out "
+        "until the first upgrade, or pulled (default: %(default)s)",
     )
     parser.add_argument(
         "--bootloader",

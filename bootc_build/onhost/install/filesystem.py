@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bootc_build.onhost import process, pull
+from bootc_build.onhost.bound import storage
+from bootc_build.onhost.bound.spec import Root, bound_images
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import kargs
 from bootc_build.onhost.host.kernel import check_kernel
@@ -68,6 +70,7 @@ def install_to_filesystem(wanted: InstallRequest, progress: Progress) -> None:
         os.environ["OSTREE_SYSROOT_OPTS"] = "skip-sync"
     deployment_root, pulled = _deploy(wanted, progress)
     _configure(wanted, deployment_root)
+    _bring_bound_images(wanted, deployment_root, progress)
     boot = wanted.root_path / "boot"
     if wanted.bootloaders:
         _first_menu(deployment_root, boot)
@@ -156,6 +159,17 @@ def _readonly(repo: "Repo", commit: str) -> str:
             parser.read_string(text)
             return str(parser.getboolean("sysroot", "readonly", fallback=True)).lower()
     return "true"
+
+
+def _bring_bound_images(wanted: InstallRequest, deployment_root: Path, progress: Progress) -> None:
+    if wanted.bound_images == "skip":
+        return
+    images = bound_images(Root(deployment_root))
+    storage.check_podman(images)
+    if wanted.bound_images == "pull":
+        storage.pull(wanted.root_path, images, progress)
+    else:
+        storage.copy_stored(wanted.root_path, images, progress)
 
 
 def _configure(wanted: InstallRequest, deployment_root: Path) -> None:

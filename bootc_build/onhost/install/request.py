@@ -11,6 +11,7 @@ from bootc_build.onhost.install.configuration import InstallConfiguration
 from bootc_build.onhost.oci.reference import TRANSPORTS, ImageReference, SignaturePolicy
 
 BOOTLOADERS = ("bios", "uefi")
+BOUND_IMAGES = ("stored", "skip", "pull")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class InstallRequest:
         disk: the disk whose first sectors and EFI system partition are written; None for a scratch tree.
         alongside: another system is in the root and stays there; its /boot goes at the end.
         root_ssh_authorized_keys: text of an authorized_keys file for root.
+        bound_images: where the container images that the system binds come from, of `BOUND_IMAGES`.
         finalize: seal the deployment and wait for the disk; False where the caller does that.
     """
 
@@ -51,6 +53,7 @@ class InstallRequest:
     disk: Path | None = None
     alongside: bool = False
     root_ssh_authorized_keys: str | None = None
+    bound_images: str = "stored"
     finalize: bool = True
 
 
