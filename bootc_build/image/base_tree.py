@@ -126,14 +126,14 @@ def copy_image_root(tree: Path) -> None:
     """Copy ``bootc_build/data/image_root`` and the on-host agent into the tree, with fixed modes."""
     with as_file(files("bootc_build").joinpath("data/image_root")) as image_root:
         _copy_tree(image_root, tree)
-    # The container storage of bootc, where podman looks for bound images.
-    storage = tree / "usr/lib/bootc/storage"
-    if not storage.is_symlink():
-        storage.symlink_to("../../../sysroot/ostree/bootc/storage")
     agent = tree / "usr/lib/bootc/python/bootc_build"
     with as_file(files("bootc_build")) as package:
         _copy_file(package / "__init__.py", agent / "__init__.py")
         _copy_tree(package / "onhost", agent / "onhost")
+    # The container storage of bootc, where podman looks for bound images. Last: its folder came with the agent.
+    storage = tree / "usr/lib/bootc/storage"
+    if not storage.is_symlink():
+        storage.symlink_to("../../../sysroot/ostree/bootc/storage")
 
 
 def _copy_tree(source: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
 """What the `bootc_vm` fixture is: brings machines up for one test, from snapshots where there are any."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ class MachineFactory:
         machines: every machine that is made is put in.
 
     Attributes:
-        registries: those of the test.
+        registries: gives those of the test.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class MachineFactory:
         node: pytest.Item | pytest.Collector,
         machines: list[Machine],
     ) -> None:
-        self.registries: list[Registry] = []
+        self.registries: Callable[[], list[Registry]] = list
         accelerator = chosen(node.config, "accel")
         slots = chosen(node.config, "slots")
         bound = chosen(node.config, "snapshot-cache")
@@ -165,12 +166,12 @@ class MachineFactory:
         """The test's registries that a machine with this origin follows."""
         if origin is None or _has_host(origin):
             return []
-        if not self.registries:
+        if not (registries := self.registries()):
             raise UsageError(
                 f"The origin '{origin}' names no registry, and this test has none.",
                 "Let the test take the fixture bootc_registry, or write the registry's host in front.",
             )
-        return self.registries
+        return registries
 
     def _bring_up(self, machine: Machine, holds: ExitStack, *, cold: bool) -> None:
         version = qemu_version(f"qemu-system-{machine.spec.architecture}")

@@ -6,6 +6,7 @@ use it.
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +77,7 @@ def _machines_of(request: pytest.FixtureRequest, artifacts: Path) -> Iterator["M
     from bootc_build.testing.artifacts import folder_name, remove_folder  # noqa: PLC0415
     from bootc_build.testing.evidence import FOLDERS, MACHINES  # noqa: PLC0415
     from bootc_build.testing.factory import MachineFactory  # noqa: PLC0415
-    from bootc_build.testing.registry import REGISTRIES  # noqa: PLC0415
+    from bootc_build.testing.registry import registries_of  # noqa: PLC0415
 
     node = request.node
     folder = artifacts / folder_name(node.nodeid)
@@ -84,7 +85,7 @@ def _machines_of(request: pytest.FixtureRequest, artifacts: Path) -> Iterator["M
     machines = node.stash.setdefault(MACHINES, [])
     with ExitStack() as stack:
         factory = MachineFactory(stack, folder, node, machines)
-        factory.registries = node.stash.setdefault(REGISTRIES, [])
+        factory.registries = partial(registries_of, node)
         yield factory
     machines.clear()
     request.config.stash.setdefault(FOLDERS, []).append((node, folder))

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 _MARKER = "bootc_registry"
 _SHARED = "bootc_registry_module"
 _LOG_LINES = 60
-# The registries of a test.
-REGISTRIES: pytest.StashKey[list["Registry"]] = pytest.StashKey()
+_REGISTRIES: pytest.StashKey[list["Registry"]] = pytest.StashKey()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -66,7 +65,7 @@ def _registry_of(request: pytest.FixtureRequest) -> Iterator["Registry"]:
     from bootc_build.vm.registry import Registry  # noqa: PLC0415
 
     with Registry(**_options(request.node)) as registry:
-        registries = request.node.stash.setdefault(REGISTRIES, [])
+        registries = request.node.stash.setdefault(_REGISTRIES, [])
         registries.append(registry)
         yield registry
         registries.remove(registry)
@@ -84,20 +83,17 @@ def _options(node: pytest.Item | pytest.Collector) -> dict[str, Any]:
     return dict(marker.kwargs)
 
 
-def _registries(item: pytest.Item) -> list["Registry"]:
-    """Those that a test uses."""
-    nodes = [item, *item.listchain()[:-1]] if _SHARED in _fixtures(item) else [item]
-    return [registry for node in nodes for registry in node.stash.get(REGISTRIES, [])]
-
-
-def _fixtures(item: pytest.Item) -> list[str]:
-    return list(getattr(item, "fixturenames", ()))
+def registries_of(node: pytest.Item | pytest.Collector) -> list["Registry"]:
+    """Those that a test, or what a module shares, uses now; the shared one comes first."""
+    shares = _SHARED in getattr(node, "fixturenames", ())
+    nodes = node.listchain() if shares else [node]
+    return [registry for each in nodes for registry in each.stash.get(_REGISTRIES, [])]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test does not inherit what the one before it expected and saw of a shared registry."""
-    for registry in _registries(item):
+    for registry in registries_of(item):
         registry.faults.clear()
         registry.forget_requests()
 
@@ -106,7 +102,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """A test that passes has to have seen what it expected; one that fails says enough already."""
     yield
-    for registry in _registries(item):
+    for registry in registries_of(item):
         registry.faults.check()
 
 
@@ -117,7 +113,7 @@ def pytest_runtest_makereport(
     """Show the last requests of a failed test's registry."""
     report = yield
     if report.failed and report.when == "call":
-        for registry in _registries(item):
+        for registry in registries_of(item):
             lines = registry.log_text().splitlines()[-_LOG_LINES:]
             report.sections.append((f"registry {registry.address}", "\n".join(lines)))
     return report
