@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,8 @@ _NAMES = "localhost/bootc-build-test"
 _NEWEST = f"{_NAMES}/base:trixie"
 _AGENT = "usr/lib/bootc/python/bootc_build"
 _KEPT = 8
+# Another checkout's tests may be about to use what they built last.
+_KEPT_SECONDS = 3 * 3600
 
 
 def base_image() -> str:
@@ -114,19 +117,22 @@ def _digest(*places: Path) -> str:
 
 
 def _forget_old(used: list[str]) -> None:
-    """Put the names that were just used in front; of each kind of image only the newest few stay."""
+    """Note the names that were just used; of each kind of image the newest few stay, and what was used lately."""
+    now = time.time()
     record = cache_folder() / "test-images.json"
-    known: list[str] = json.loads(record.read_text()) if record.exists() else []
-    names = [*used, *(name for name in known if name not in used)]
-    kept: list[str] = []
-    for name in names:
+    known: dict[str, float] = {}
+    if record.exists() and isinstance(noted := json.loads(record.read_text()), dict):
+        known = noted
+    known |= dict.fromkeys(used, now)
+    kept: dict[str, float] = {}
+    for name, seconds in sorted(known.items(), key=lambda item: -item[1]):
         kind = name.rpartition(":")[0]
-        if sum(one.rpartition(":")[0] == kind for one in kept) < _KEPT:
-            kept.append(name)
+        fellows = sum(one.rpartition(":")[0] == kind for one in kept)
+        if fellows < _KEPT or now - seconds < _KEPT_SECONDS:
+            kept[name] = seconds
         else:
             remove_image(name)
-    if kept != known:
-        record.write_text(json.dumps(kept))
+    record.write_text(json.dumps(kept))
 
 
 @contextmanager
