@@ -1,28 +1,15 @@
 """QEMU's command line from a spec: pure, so that it can be read and tested without a machine."""
 
 import base64
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bootc_build.vm.accel import Accelerator
+from bootc_build.vm.block import Attachment, block_nodes
 from bootc_build.vm.firmware import FirmwareFiles
-from bootc_build.vm.spec import DiskFormat, Firmware, MachineSpec
-
-
-@dataclass(frozen=True)
-class Attachment:
-    """A disk file as this run of the machine uses it.
-
-    Args:
-        path: the file that the guest writes to: an overlay, or the disk itself.
-        format: of that file.
-        durable: the guest's flushes reach the host's disk (slower; for disks that are kept).
-    """
-
-    path: Path
-    format: DiskFormat
-    durable: bool
+from bootc_build.vm.spec import Firmware, MachineSpec
 
 
 @dataclass(frozen=True)
@@ -135,14 +122,24 @@ def _firmware(kind: Firmware, files: FirmwareFiles | None) -> list[str]:
 def _disks(attachments: Sequence[Attachment]) -> list[str]:
     args = []
     for index, disk in enumerate(attachments):
-        cache = "writeback" if disk.durable else "unsafe"
-        args += [
-            "-drive",
-            f"if=none,id=disk{index},format={disk.format},cache={cache},discard=unmap,file={_escape(disk.path)}",
-            "-device",
-            f"virtio-blk-pci,drive=disk{index},bootindex={index + 1}",
+        name = disk_name(index)
+        nodes = block_nodes(name, disk)
+        for node in nodes:
+            args += ["-blockdev", json.dumps(node)]
+        device = [
+            *("virtio-blk-pci", f"id={name}", f"drive={nodes[-1]['node-name']}"),
+            f"bootindex={index + 1}",
+            # Errors are the guest's to see: by default a write that finds no room would stop the machine.
+            *("werror=report", "rerror=report"),
+            *([f"serial={_escape(disk.serial)}"] if disk.serial else []),
         ]
+        args += ["-device", ",".join(device)]
     return args
+
+
+def disk_name(index: int) -> str:
+    """What the device and the lowest block node of a disk are called in QEMU."""
+    return f"disk{index}"
 
 
 def _network(spec: MachineSpec) -> list[str]:

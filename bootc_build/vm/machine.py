@@ -11,9 +11,11 @@ from typing import Self
 
 import pexpect
 
+from bootc_build.onhost.process import run
 from bootc_build.tools.cache import scratch_folder
 from bootc_build.vm.accel import Acceleration, find_acceleration
 from bootc_build.vm.argv import MemoryFile
+from bootc_build.vm.block import DiskFilter
 from bootc_build.vm.console import Console
 from bootc_build.vm.errors import MachineDiedError, MachineError, WaitTimeoutError
 from bootc_build.vm.guest import Guest
@@ -75,6 +77,7 @@ class Machine(Guest):
         self._folder: Path | None = None
         self._qemu: QemuProcess | None = None
         self._console: Console | None = None
+        self._filters_put = 0
 
     def __enter__(self) -> Self:
         folder = tempfile.TemporaryDirectory(prefix="bootc-build-vm-", dir=self._parent_folder)
@@ -268,6 +271,41 @@ class Machine(Guest):
                 "The guest is still in the same boot although a restart was expected.",
                 console_tail=self.console.tail(),
             )
+
+    @contextmanager
+    def disk_filtered(self, disk_filter: DiskFilter, *, disk: int = 0) -> Iterator[None]:
+        """Put something between the running guest and a disk for the length of a block.
+
+        Args:
+            disk_filter: a log of all writes, errors (bootc_build.vm.block).
+            disk: which of the spec's disks.
+
+        Raises:
+            MachineError: the machine is off, or QEMU refuses.
+        """
+        qemu = self.qemu
+        self._filters_put += 1
+        self.console.note(f"disk {disk}: {disk_filter}")
+        qemu.put_filter(disk, disk_filter, f"put{self._filters_put}")
+        try:
+            yield
+        finally:
+            if qemu.alive:
+                qemu.remove_filter(disk, disk_filter)
+                self.console.note(f"disk {disk}: as before")
+
+    def copy_disk(self, target: Path, *, disk: int = 0) -> None:
+        """Copy what is on a disk of the running machine at this moment, as if its power were cut now.
+
+        The guest stands still meanwhile. The copy is what the guest wrote: a qcow2 overlay above the spec's disk.
+
+        Args:
+            target: the new file.
+            disk: which of the spec's disks.
+        """
+        with self.qemu.stopped():
+            source = self.qemu.disks[disk].path
+            run(["cp", "--reflink=auto", "--sparse=always", str(source), str(target)])
 
     @contextmanager
     def lend_console(self) -> Iterator[Console]:

@@ -4,13 +4,15 @@ import json
 import shutil
 import socket
 import subprocess
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 from bootc_build.onhost.process import find_program, run, running
 from bootc_build.vm.accel import Acceleration
-from bootc_build.vm.argv import Attachment, MemoryFile, Runtime, qemu_argv
+from bootc_build.vm.argv import MemoryFile, Runtime, disk_name, qemu_argv
+from bootc_build.vm.block import Attachment, DiskFilter, block_nodes
 from bootc_build.vm.errors import MachineDiedError, MachineError
 from bootc_build.vm.firmware import FirmwareFiles, find_uefi_firmware
 from bootc_build.vm.qmp import Monitor
@@ -39,6 +41,7 @@ class QemuProcess:
     Attributes:
         console: the host's end of the first serial port.
         monitor: QMP.
+        disks: the files that the guest writes to.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class QemuProcess:
         self._memory = MemoryFile(snapshot.memory, shared=False) if snapshot else memory
         self._stack = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
+        self.disks: list[Attachment] = []
+        self._top_nodes: list[list[str]] = []
         self.console, self._guest_console = socket.socketpair()
         monitor, self._guest_monitor = socket.socketpair()
         self.monitor = Monitor(monitor, record)
@@ -69,11 +74,16 @@ class QemuProcess:
             stack.enter_context(self._guest_monitor)
             stack.enter_context(self._guest_console)
             errors = stack.enter_context(self._errors_path.open("wb"))
+            self.disks = attach_disks(self._spec, self._folder, self._snapshot)
+            self._top_nodes = [
+                [block_nodes(disk_name(index), disk)[-1]["node-name"]]
+                for index, disk in enumerate(self.disks)
+            ]
             runtime = Runtime(
                 accelerator=self._acceleration.accelerator,
                 console_fd=self._guest_console.fileno(),
                 monitor_fd=self._guest_monitor.fileno(),
-                disks=attach_disks(self._spec, self._folder, self._snapshot),
+                disks=self.disks,
                 firmware=copy_firmware(self._spec, self._folder, self._snapshot),
                 memory=self._memory,
                 incoming=self._snapshot is not None,
@@ -138,6 +148,16 @@ class QemuProcess:
         self.monitor.execute("migrate", uri=f"file:{path}")
         self._await_migration()
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The guest stands still, and what it wrote is in its disks' files."""
+        self.monitor.execute("stop")
+        try:
+            yield
+        finally:
+            if self.alive:
+                self.monitor.execute("cont")
+
     def resume(self) -> None:
         """Let a guest run that was started from a snapshot."""
         self.monitor.execute("cont")
@@ -145,6 +165,32 @@ class QemuProcess:
     def set_reboot_allowed(self, *, allowed: bool) -> None:
         """Whether a guest that restarts goes on running or ends QEMU."""
         self.monitor.execute("set-action", reboot="reset" if allowed else "shutdown")
+
+    def put_filter(self, index: int, disk_filter: DiskFilter, name: str) -> None:
+        """Put something between the running guest and a disk, on top of what is there.
+
+        Args:
+            index: of the disk.
+            disk_filter: it.
+            name: for its block nodes; none of this machine's has it.
+        """
+        disk_filter.prepare()
+        for node in disk_filter.nodes(name, self._top_nodes[index][-1]):
+            self.monitor.execute("blockdev-add", **node)
+        self._top_nodes[index].append(name)
+        self._stand_on(index)
+
+    def remove_filter(self, index: int, disk_filter: DiskFilter) -> None:
+        """Take away what was put there last; what it holds is on the host's disk then."""
+        name = self._top_nodes[index].pop()
+        self._stand_on(index)
+        for node in reversed(disk_filter.nodes(name, self._top_nodes[index][-1])):
+            self.monitor.execute("blockdev-del", node_name=node["node-name"])
+
+    def _stand_on(self, index: int) -> None:
+        device = f"/machine/peripheral/{disk_name(index)}"
+        top = self._top_nodes[index][-1]
+        self.monitor.execute("qom-set", path=device, property="drive", value=top)
 
     def why_it_ended(self) -> str:
         """One sentence on the end of QEMU, for an error."""
@@ -211,24 +257,33 @@ def attach_disks(
     """
     attachments = []
     for index, disk in enumerate(spec.disks):
+        for each in disk.filters:
+            each.prepare()
         if disk.persist:
-            attachments.append(Attachment(disk.path, disk.format, durable=True))
-            continue
-        overlay = folder / f"disk{index}.qcow2"
-        if not overlay.exists():
-            find_program("qemu-img", "Install it with: apt-get install qemu-utils")
-            below, its_format = str(disk.path), disk.format
-            if snapshot is not None:
-                below, its_format = _chain(snapshot.disk(index), disk), DiskFormat.QCOW2
-            run(
-                [
-                    *("qemu-img", "create", "-q", "-f", "qcow2"),
-                    *("-b", below, "-F", its_format, str(overlay)),
-                ],
-                timeout=60,
-            )
-        attachments.append(Attachment(overlay, DiskFormat.QCOW2, durable=False))
+            file, its_format = disk.path, disk.format
+        else:
+            file, its_format = _overlay(index, disk, folder, snapshot), DiskFormat.QCOW2
+        attachments.append(
+            Attachment(file, its_format, disk.persist, filters=disk.filters, serial=disk.serial)
+        )
     return attachments
+
+
+def _overlay(index: int, disk: Disk, folder: Path, snapshot: Snapshot | None) -> Path:
+    overlay = folder / f"disk{index}.qcow2"
+    if not overlay.exists():
+        find_program("qemu-img", "Install it with: apt-get install qemu-utils")
+        below, its_format = str(disk.path), disk.format
+        if snapshot is not None:
+            below, its_format = _chain(snapshot.disk(index), disk), DiskFormat.QCOW2
+        run(
+            [
+                *("qemu-img", "create", "-q", "-f", "qcow2"),
+                *("-b", below, "-F", its_format, str(overlay)),
+            ],
+            timeout=60,
+        )
+    return overlay
 
 
 def _chain(upper: Path, lower: Disk) -> str:

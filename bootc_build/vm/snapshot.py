@@ -30,7 +30,8 @@ from bootc_build.tools.cache import cache_folder
 from bootc_build.tools.shelf import Held, Shelf, chosen_bound
 from bootc_build.tools.sizes import GIB
 from bootc_build.vm.accel import Acceleration, Accelerator
-from bootc_build.vm.argv import Attachment, Runtime, qemu_argv
+from bootc_build.vm.argv import Runtime, qemu_argv
+from bootc_build.vm.block import Attachment
 from bootc_build.vm.content import content_digest, disk_digest
 from bootc_build.vm.firmware import FirmwareFiles, find_uefi_firmware
 from bootc_build.vm.spec import DirectKernel, DiskFormat, Firmware, MachineSpec
@@ -173,6 +174,8 @@ def why_not(spec: MachineSpec, version: Sequence[int]) -> str | None:
     """
     if any(disk.persist for disk in spec.disks):
         return "what it writes is kept on its disk"
+    if any(disk.filters for disk in spec.disks):
+        return "something stands between it and its disk"
     if spec.extra_args:
         return "it has QEMU arguments of its own"
     if tuple(version[:2]) < _OLDEST_QEMU:
@@ -216,8 +219,8 @@ def _stand_in(spec: MachineSpec, acceleration: Acceleration) -> Runtime:
         console_fd=0,
         monitor_fd=0,
         disks=[
-            Attachment(Path(str(index)), DiskFormat.QCOW2, durable=False)
-            for index, _ in enumerate(spec.disks)
+            Attachment(Path(str(index)), DiskFormat.QCOW2, durable=False, serial=disk.serial)
+            for index, disk in enumerate(spec.disks)
         ],
         firmware=firmware,
     )

@@ -4,8 +4,12 @@ import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bootc_build.onhost.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from bootc_build.vm.block import DiskFilter
 
 _QCOW2_MAGIC = b"QFI\xfb"
 
@@ -33,11 +37,16 @@ class Disk:
         path: its file.
         format: of the file.
         persist: the guest writes to the file itself; otherwise to an overlay that is thrown away.
+        filters: what stands between the file and the guest, the lowest first: a log of all writes, errors
+            (bootc_build.vm.block).
+        serial: the serial number that the guest sees.
     """
 
     path: Path
     format: DiskFormat
     persist: bool = False
+    filters: tuple["DiskFilter", ...] = ()
+    serial: str | None = None
 
     @classmethod
     def open(cls, path: Path, *, persist: bool = False) -> "Disk":

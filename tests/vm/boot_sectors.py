@@ -15,6 +15,13 @@ LEAVE = bytes.fromhex("b010 e6f4 f4 ebfd")  # through isa-debug-exit
 # wait: mov dx,0x3fd; in al,dx; test al,1; jz wait; mov dx,0x3f8; in al,dx; out dx,al; jmp wait
 ECHO = bytes.fromhex("bafd03 ec a801 74f8 baf803 ec ee ebf1")  # what is typed, for ever
 
+# For each byte that is typed, for ever: write sector 1 by the BIOS (int 13h) and print "+" or "-".
+WRITE = bytes.fromhex(
+    "bafd03 ec a801 74f8 baf803 ec"  # wait: as above; in al,dx
+    "31c0 8ec0 b80103 bb007c b90200 ba8000 cd13"  # es:bx=0:7c00, one sector, to sector 2 of track 0
+    "b02b 7302 b02d baf803 ee b00a ee ebd3"  # al='+'; jnc; al='-'; out; newline; jmp wait
+)
+
 
 def write_guest(path: Path, text: str, then: bytes = HALT) -> Path:
     """Write a disk of 1 MiB that boots such a guest; the path."""

@@ -1,14 +1,18 @@
 """QEMU's command line, read without a machine."""
 
 import base64
+import errno
+import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.vm.accel import Accelerator
-from bootc_build.vm.argv import Attachment, MemoryFile, Runtime, qemu_argv
+from bootc_build.vm.argv import MemoryFile, Runtime, qemu_argv
+from bootc_build.vm.block import Attachment, IoError, IoErrors, Operation, WriteLog
 from bootc_build.vm.firmware import FirmwareFiles
 from bootc_build.vm.spec import (
     DirectKernel,
@@ -30,6 +34,11 @@ def _values(argv: list[str], option: str) -> list[str]:
 def _only(argv: list[str], option: str) -> str:
     [value] = _values(argv, option)
     return value
+
+
+def _blocks(*disks: Attachment) -> list[dict[str, Any]]:
+    runtime = Runtime(accelerator=Accelerator.TCG, console_fd=7, monitor_fd=8, disks=disks)
+    return [json.loads(one) for one in _values(qemu_argv(MachineSpec(), runtime), "-blockdev")]
 
 
 def test_a_machine_without_a_wish_has_console_monitor_entropy_and_network() -> None:
@@ -63,15 +72,46 @@ def test_commas_in_paths_and_names_stay_in_their_value() -> None:
     disk = Attachment(Path("/a,b/disk.qcow2"), DiskFormat.QCOW2, durable=False)
     runtime = Runtime(accelerator=Accelerator.TCG, console_fd=7, monitor_fd=8, disks=[disk])
     argv = qemu_argv(MachineSpec(name="x,y"), runtime)
-    assert "file=/a,,b/disk.qcow2" in _only(argv, "-drive")
+    assert json.loads(_only(argv, "-blockdev"))["file"]["filename"] == "/a,b/disk.qcow2"
     assert _only(argv, "-name") == "x,,y"
 
 
-@pytest.mark.parametrize(("durable", "cache"), [(False, "unsafe"), (True, "writeback")])
-def test_only_kept_disks_pay_for_durability(durable: bool, cache: str) -> None:  # noqa: FBT001 - a parameter
-    disk = Attachment(Path("/d"), DiskFormat.RAW, durable=durable)
-    runtime = Runtime(accelerator=Accelerator.TCG, console_fd=7, monitor_fd=8, disks=[disk])
-    assert f"cache={cache}," in _only(qemu_argv(MachineSpec(), runtime), "-drive")
+@pytest.mark.parametrize("durable", [False, True])
+def test_only_kept_disks_pay_for_durability(durable: bool) -> None:  # noqa: FBT001 - a parameter
+    [node] = _blocks(Attachment(Path("/d"), DiskFormat.RAW, durable=durable))
+    for each in (node, node["file"]):
+        assert each["cache"]["no-flush"] is not durable
+
+
+def test_filters_stand_between_a_disk_and_the_guest_in_their_order() -> None:
+    full = IoErrors((IoError(Operation.WRITE, errno.ENOSPC, sector=8, once=True),))
+    disk = Attachment(
+        *(Path("/d"), DiskFormat.QCOW2),
+        durable=False,
+        filters=(WriteLog(Path("/log"), append=True), full),
+        serial="data,1",
+    )
+    plain = Attachment(Path("/e"), DiskFormat.RAW, durable=False)
+    image, log, errors, other = _blocks(disk, plain)
+    assert (image["driver"], log["file"]) == ("qcow2", image["node-name"])
+    assert (log["driver"], log["log"]["filename"], log["log-append"]) == (
+        *("blklogwrites", "/log"),
+        True,
+    )
+    assert (errors["driver"], errors["image"]) == ("blkdebug", log["node-name"])
+    assert errors["inject-error"] == [
+        {"event": "none", "iotype": "write", "errno": errno.ENOSPC, "once": True, "sector": 8}
+    ]
+    runtime = Runtime(accelerator=Accelerator.TCG, console_fd=7, monitor_fd=8, disks=(disk, plain))
+    devices = [
+        device
+        for device in _values(qemu_argv(MachineSpec(), runtime), "-device")
+        if device.startswith("virtio-blk-pci,")
+    ]
+    for device, node, index in ((devices[0], errors, 1), (devices[1], other, 2)):
+        assert f"drive={node['node-name']},bootindex={index}" in device
+    assert ",serial=data,,1" in devices[0]
+    assert "serial=" not in devices[1]
 
 
 def test_firmware_is_read_only_and_its_variables_are_not() -> None:
