@@ -1,0 +1,162 @@
+"""The part of a blueprint that is about partitions and file systems."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from bootc_build.config.blueprint_records import Customizations, PartitionCustomization
+from bootc_build.config.disk import FILE_SYSTEMS, mount_point_problems, repetitions
+from bootc_build.config.record import Problem
+
+_TOP: Final = "customizations"
+_DISK: Final = f"{_TOP}.disk"
+_OWN: Final[Mapping[str, str]] = {"/": "root", "/boot": "boot", "/boot/efi": "esp"}
+_SECTOR: Final = 512
+LVM_REASON: Final = (
+    "A volume group is made by the device mapper, which needs root and a kernel that has it where the disk "
+    "is built; use plain or btrfs partitions"
+)
+_SUBVOLUMES: Final = (
+    "mkfs.btrfs makes subvolumes from btrfs-progs 6.11 on; use a plain partition with fs_type btrfs"
+)
+
+_FOUND_BY_TYPE: Final = (
+    "The boot loader and systemd find this partition by the type and name that it has here"
+)
+
+
+def layout_problems(custom: Customizations) -> Iterator[Problem]:
+    """What is wrong with a blueprint's layout, or cannot be done."""
+    if custom.filesystem and custom.disk is not None:
+        yield Problem(f"{_TOP}.filesystem", f"is there beside '{_DISK}'", "Use one of them")
+    for number, each in enumerate(custom.filesystem):
+        place = f"{_TOP}.filesystem[{number}]"
+        if (each.minsize is None) == (each.size is None):
+            yield Problem(f"{place}.minsize", "is missing, or there beside 'size'", "Say it once")
+    points = [
+        (f"{_TOP}.filesystem[{number}].mountpoint", each.mountpoint)
+        for number, each in enumerate(custom.filesystem)
+    ]
+    yield from _mode_problems(custom)
+    if custom.disk is not None:
+        if custom.disk.type != "gpt":
+            yield Problem(f"{_DISK}.type", f"is {custom.disk.type}", "Allowed: gpt")
+        if custom.disk.sector_size != _SECTOR:
+            yield Problem(f"{_DISK}.sector_size", f"is {custom.disk.sector_size}", "Allowed: 512")
+        for number, part in enumerate(custom.disk.partitions):
+            place = f"{_DISK}.partitions[{number}]"
+            yield from _partition_problems(part, place)
+            points.append((f"{place}.mountpoint", part.mountpoint or ""))
+    points = [(key, point) for key, point in points if point]
+    yield from mount_point_problems((key, point) for key, point in points if point not in _OWN)
+    yield from repetitions((key, point) for key, point in points if point in _OWN)
+
+
+def _mode_problems(custom: Customizations) -> Iterator[Problem]:
+    place, mode = f"{_TOP}.partitioning_mode", custom.partitioning_mode
+    extra = any(each.mountpoint not in _OWN for each in custom.filesystem)
+    if mode not in ("", "raw", "lvm", "auto-lvm", "btrfs"):
+        yield Problem(place, f"is {mode}", "Allowed: raw, auto-lvm, btrfs")
+    elif mode == "lvm" or (mode == "auto-lvm" and extra):
+        yield Problem(place, f"is {mode}, which cannot be honoured", LVM_REASON)
+    elif mode and custom.disk is not None:
+        yield Problem(place, f"is there beside '{_DISK}'", "Use one of them")
+
+
+def _partition_problems(part: PartitionCustomization, place: str) -> Iterator[Problem]:
+    if part.type == "lvm":
+        yield Problem(f"{place}.type", "is lvm, which cannot be honoured", LVM_REASON)
+        return
+    if part.type == "btrfs":
+        yield Problem(f"{place}.type", "is btrfs, which cannot be honoured", _SUBVOLUMES)
+        return
+    if part.type != "plain":
+        yield Problem(f"{place}.type", f"is {part.type}", "Allowed: plain, btrfs, lvm")
+        return
+    for key in ("name", "logical_volumes", "subvolumes"):
+        if getattr(part, key):
+            yield Problem(f"{place}.{key}", "does not belong to a plain partition")
+    if part.minsize is None:
+        yield Problem(f"{place}.minsize", "is missing")
+    yield from _file_system_problems(part, place)
+
+
+def _file_system_problems(part: PartitionCustomization, place: str) -> Iterator[Problem]:
+    kind, point = part.fs_type, part.mountpoint
+    if kind == "swap" and point:
+        yield Problem(f"{place}.mountpoint", "is there for a swap partition", "Leave it out")
+    if kind != "swap" and not point:
+        yield Problem(f"{place}.mountpoint", "is missing", "A partition without a use is not made")
+    allowed = _allowed_file_systems(part)
+    if kind is None:
+        yield Problem(f"{place}.fs_type", "is missing", f"Allowed: {', '.join(allowed)}")
+    elif kind not in allowed:
+        yield Problem(f"{place}.fs_type", f"is {kind}", f"Allowed there: {', '.join(allowed)}")
+    fixed = ("part_type", "part_label", "part_uuid") if kind == "swap" or point in _OWN else ()
+    for key in (each for each in fixed if getattr(part, each)):
+        yield Problem(f"{place}.{key}", "cannot be honoured", _FOUND_BY_TYPE)
+    if part.label and point in ("/boot", "/boot/efi"):
+        yield Problem(f"{place}.label", "cannot be honoured", "Its label is fixed")
+
+
+def _allowed_file_systems(part: PartitionCustomization) -> tuple[str, ...]:
+    only = {"/boot": ("ext4",), "/boot/efi": ("vfat",)}
+    if part.mountpoint is None:
+        return (*FILE_SYSTEMS, "swap")
+    return only.get(part.mountpoint, FILE_SYSTEMS)
+
+
+def layout_document(custom: Customizations) -> tuple[dict[str, Any], dict[str, str]]:
+    """The layout in disk.yaml's form, and which key of the blueprint each of its keys comes from."""
+    document: dict[str, Any] = {"filesystems": []}
+    places: dict[str, str] = {}
+    for number, each in enumerate(custom.filesystem):
+        _add(
+            document,
+            places,
+            PartitionCustomization(mountpoint=each.mountpoint, minsize=each.minsize or each.size),
+            f"{_TOP}.filesystem[{number}]",
+        )
+    if custom.partitioning_mode == "btrfs":
+        document.setdefault("root", {})["filesystem"] = "btrfs"
+    if custom.disk is not None:
+        if custom.disk.minsize is not None:
+            document["minimum-size"] = custom.disk.minsize
+            places["minimum-size"] = f"{_DISK}.minsize"
+        for number, part in enumerate(custom.disk.partitions):
+            _add(document, places, part, f"{_DISK}.partitions[{number}]")
+    return document, places
+
+
+def _add(
+    document: dict[str, Any],
+    places: dict[str, str],
+    part: PartitionCustomization,
+    place: str,
+) -> None:
+    point = part.mountpoint or ""
+    if point in _OWN or part.fs_type == "swap":
+        key = _OWN.get(point, "swap")
+        size = "size" if key == "swap" else "minimum-size"
+        entry: dict[str, Any] = {size: part.minsize}
+        if key == "root":
+            entry["filesystem"] = part.fs_type
+        if key in ("root", "swap"):
+            entry["label"] = part.label
+        document[key] = {**document.get(key, {}), **_said(entry)}
+        places[key] = place
+        return
+    entry = {
+        "mountpoint": point,
+        "size": part.minsize,
+        "filesystem": part.fs_type,
+        "label": part.label,
+        "partition-type": part.part_type,
+        "partition-label": part.part_label,
+        "partition-uuid": part.part_uuid,
+    }
+    places[f"filesystems[{len(document['filesystems'])}]"] = place
+    document["filesystems"].append(_said(entry))
+
+
+def _said(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if value is not None}
