@@ -61,5 +61,5 @@ def check_space(
         raise UserError(
             f"'{image.display}' needs about {needed // 1_000_000} MB in {repo.path}, where "
             f"{max(0, free) // 1_000_000} MB are free.",
-            "Make room, for example by removing files from /var, then try again.",
+            "Make room, with bootc internals cleanup or by removing files from /var, then try again.",
         )

@@ -115,6 +115,10 @@ def test_only_what_deployments_need_is_left_after_many_upgrades(host: PretendHos
     assert len([ref for ref in refs if ref.startswith("ostree/container/blob/")]) == 3
     kernels = list((host.sysroot / "boot/ostree").iterdir())
     assert len(kernels) == 2
+    # The next look at the registry finds nothing new, and what 3 alone needed goes.
+    assert "No update available." in host.bootc("upgrade")
+    refs = host.execute("ostree", "refs", "--repo=/sysroot/ostree/repo", "--list").stdout.split()
+    assert len([ref for ref in refs if ref.startswith("ostree/container/blob/")]) == 2
 
 
 def test_locally_changed_tree_is_not_upgraded(host: PretendHost) -> None:

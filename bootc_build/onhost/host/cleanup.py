@@ -16,21 +16,45 @@ if TYPE_CHECKING:
     from bootc_build.onhost.ostree.sysroot import Sysroot
 
 
+def tidy(sysroot: "Sysroot") -> None:
+    """Remove what the last boot left over, if it did; the lock is held.
+
+    An upgrade is queued while its predecessor's predecessor still is the rollback; only after the reboot is that
+    one needed by nobody.
+
+    Raises:
+        UserError: libostree cannot.
+    """
+    if _drop_refs(sysroot):
+        _remove(sysroot)
+
+
 def clean_up(sysroot: "Sysroot") -> None:
     """Remove what is no longer needed; the lock is held.
 
     Raises:
         UserError: libostree cannot.
     """
+    _drop_refs(sysroot)
+    _remove(sysroot)
+
+
+def _drop_refs(sysroot: "Sysroot") -> bool:
+    """Whether there were any."""
     deployments = sysroot.deployments()
     images = [tracked_image(deployment) for deployment in deployments]
     # Where the metadata of some image is damaged, what it needs is unknown, and refs stay.
     with suppress(UserError):
-        drop_unneeded_refs(
+        gone = drop_unneeded_refs(
             sysroot.repo,
             needed_images=[image for image in images if image is not None],
             deployed=[deployment.checksum for deployment in deployments],
         )
+        return bool(gone.images or gone.layers)
+    return False
+
+
+def _remove(sysroot: "Sysroot") -> None:
     # Removes old roots and kernels, then objects that neither a ref nor a deployment reaches.
     sysroot.cleanup()
     # Those stay on the disk until the next time, when podman cannot.

@@ -7,6 +7,7 @@ from bootc_build.onhost import pull
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host.booted import BootedSystem
 from bootc_build.onhost.host.changes import LayerChanges, layer_changes
+from bootc_build.onhost.host.cleanup import tidy
 from bootc_build.onhost.host.stage import Queued, stage
 from bootc_build.onhost.host.status import is_incompatible, tracked_image
 from bootc_build.onhost.oci.manifest import ImageManifest
@@ -126,6 +127,7 @@ def upgrade(
     ):
         return _keep_staged(system, staged, download_only=download_only)
     if _same(booted, pulled.manifest_digest, pulled.manifest):
+        tidy(system.sysroot)
         return Upgraded(message="No update available.")
     changes = None if booted is None else layer_changes(booted, pulled)
     return Upgraded(stage(system, image, pulled, progress=progress, hold=download_only), changes)
