@@ -81,7 +81,7 @@ def test_a_host_that_rpm_ostree_changed_is_shown_and_not_upgraded(
 def _check_download_only(machine: Machine, registry: Registry) -> None:
     """What is only downloaded is not booted by chance; released, it is, without being fetched again."""
     said = machine.succeed("bootc upgrade --check")
-    assert "Update available for: registry.example/os:stable" in said
+    assert "Update available for: docker://registry.example/os:stable" in said
     assert _status(machine)["booted"]["cachedUpdate"]["version"] == "2"
     assert registry.requests("layer") == ()
     assert "No staged deployment" in machine.fail("bootc upgrade --from-downloaded 2>&1")

@@ -1,5 +1,6 @@
 """Which refs go, and that objects go with them."""
 
+import subprocess
 from pathlib import Path
 
 from bootc_build.onhost.oci.reference import ImageReference
@@ -66,3 +67,20 @@ def test_a_base_image_that_a_tool_guards_stays(repo: Repo, tmp_path: Path) -> No
     removed = collect_garbage(repo, needed_images=[NEW], deployed=[new.merge_commit])
     assert (removed.images, removed.layers) == (1, 0)
     assert repo.has_commit(old.merge_commit)
+
+
+def test_upstreams_guard_of_a_base_lasts_as_long_as_its_deployment(
+    repo: Repo, tmp_path: Path
+) -> None:
+    old, new = two_images(repo, tmp_path)
+    guard = "ostree/container/baseimage/bootc/0"
+    repo.set_ref(guard, old.merge_commit)
+    command = ["ostree", f"--repo={repo.path}", "commit", "--orphan", "--owner-uid=0"]
+    command += [f"--parent={old.merge_commit}", f"--tree=ref={old.merge_commit}", "--no-bindings"]
+    derived = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    collect_garbage(repo, needed_images=[NEW], deployed=[new.merge_commit, derived])
+    assert guard in repo.refs("ostree/container")
+    removed = collect_garbage(repo, needed_images=[NEW], deployed=[new.merge_commit])
+    assert guard not in repo.refs("ostree/container")
+    assert removed.layers == 1
+    assert not repo.has_commit(old.merge_commit)

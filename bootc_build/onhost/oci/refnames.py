@@ -8,6 +8,8 @@ from bootc_build.onhost.oci.reference import ImageReference
 LAYER_PREFIX: Final = "ostree/container/blob"
 IMAGE_PREFIX: Final = "ostree/container/image"
 BASE_IMAGE_PREFIX: Final = "ostree/container/baseimage"
+# Upstream bootc's own among them, for deployments that it made out of more than an image; others are others'.
+OWN_BASE_IMAGES: Final = f"{BASE_IMAGE_PREFIX}/bootc/"
 
 
 def escape(text: str) -> str:

@@ -11,6 +11,7 @@ from bootc_build.onhost.oci.refnames import (
     BASE_IMAGE_PREFIX,
     IMAGE_PREFIX,
     LAYER_PREFIX,
+    OWN_BASE_IMAGES,
     image_ref,
     layer_ref,
 )
@@ -110,7 +111,7 @@ class Collected:
 def drop_unneeded_refs(
     repo: Repo, *, needed_images: Iterable[ImageReference], deployed: Iterable[str]
 ) -> GarbagePlan:
-    """Remove image refs that no deployment was made from, then layer refs that no image has.
+    """Remove image refs that no deployment was made from, base refs of gone ones, layer refs that no image has.
 
     The objects stay until the repository is pruned.
 
@@ -121,7 +122,10 @@ def drop_unneeded_refs(
     """
     images = stored_images(repo)
     deployed = tuple(deployed)
-    bases = repo.refs(BASE_IMAGE_PREFIX).values()
+    gone_bases = _gone_bases(repo, deployed)
+    bases = {
+        commit for ref, commit in repo.refs(BASE_IMAGE_PREFIX).items() if ref not in gone_bases
+    }
     layers_of: dict[str, list[str]] = {}
     for commit in {*images.values(), *deployed, *bases}:
         metadata = load_image_metadata(repo, commit) if repo.has_commit(commit) else None
@@ -130,9 +134,21 @@ def drop_unneeded_refs(
     plan = plan_garbage(
         images, repo.refs(LAYER_PREFIX), needed_images, layers_of, (*deployed, *bases)
     )
-    for ref in (*plan.images, *plan.layers):
+    for ref in (*plan.images, *gone_bases, *plan.layers):
         repo.set_ref(ref, None)
     return plan
+
+
+def _gone_bases(repo: Repo, deployed: Iterable[str]) -> list[str]:
+    """Upstream's refs to bases of deployments that are not there any more; it makes them anew each time, too."""
+    needed = set(deployed)
+    needed |= {repo.parent(commit) or commit for commit in needed if repo.has_commit(commit)}
+    refs = repo.refs(BASE_IMAGE_PREFIX)
+    return [
+        ref
+        for ref, commit in sorted(refs.items())
+        if ref.startswith(OWN_BASE_IMAGES) and commit not in needed
+    ]
 
 
 def collect_garbage(

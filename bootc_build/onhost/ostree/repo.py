@@ -93,6 +93,14 @@ class Repo:
         """
         return dict(self._commit(commit).get_child_value(0).unpack())
 
+    def parent(self, commit: str) -> str | None:
+        """The commit that a commit was made upon.
+
+        Raises:
+            UserError: there is no such commit.
+        """
+        return OSTree.commit_get_parent(self._commit(commit))
+
     def commit_timestamp(self, commit: str) -> int:
         """Time of a commit in seconds since 1970.
 
