@@ -22,6 +22,8 @@ VERBS = {
     "lint": "find what would not survive import, boot or upgrade in an image",
     "disk": "install an image to a disk file (raw, qcow2)",
     "run": "boot an image or a disk in QEMU",
+    "inspect": "show what is in an image or a disk, without root or mounts",
+    "diff": "show how two images, or two disks, differ",
 }
 
 

@@ -1,6 +1,7 @@
 """mke2fs and debugfs: ext4 file systems inside a disk file, without a loop device or a mount."""
 
 import re
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from bootc_build.onhost.process import CommandError, run
 
 BLOCK = 4096
 _IMMUTABLE = 0x10
+# A line of debugfs's `ls -p`: /inode/mode/uid/gid/name/size/
+_LISTED = re.compile(r"^/\d+/\d+/\d+/\d+/([^/]+)/", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,73 @@ def read_file(slot: Ext4Slot, path: str) -> str:
     return run(["debugfs", "-R", f'cat "{path}"', slot.device]).stdout
 
 
-def _used_inodes(slot: Ext4Slot) -> int:
+@dataclass(frozen=True)
+class Ext4Tree:
+    """The files of an ext4 file system, read without a mount."""
+
+    slot: Ext4Slot
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        """What is in a folder, sorted; empty when there is no such folder."""
+        found = _LISTED.findall(self._ask(f'ls -p "{folder or "/"}"'))
+        return tuple(sorted(set(found) - {".", "..", "lost+found"}))
+
+    def read(self, path: str) -> bytes | None:
+        """A file's content; None when there is no such file. Links on the way are followed, a last one not.
+
+        Raises:
+            MissingProgramError, CommandError.
+        """
+        with tempfile.TemporaryDirectory(prefix="bootc-build-") as folder:
+            target = Path(folder, "content")
+            self._ask(f'dump "{path}" {target}')
+            return target.read_bytes() if target.exists() else None
+
+    def readlink(self, path: str) -> str | None:
+        """Where a symbolic link leads; None when it is none."""
+        said = self._ask(f'stat "{path}"')
+        if "Type: symlink" not in said:
+            return None
+        short = re.search(r'Fast link dest: "(.*)"', said)
+        # A long one is a file's content.
+        return short[1] if short else self._ask(f'cat "{path}"')
+
+    def _ask(self, request: str) -> str:
+        return run(["debugfs", "-R", request, self.slot.device]).stdout
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How full a file system is, in bytes."""
+
+    size: int
+    used: int
+
+
+def usage(slot: Ext4Slot) -> Usage:
+    """How large an ext4 file system is, and how much of that is used.
+
+    Raises:
+        MissingProgramError, CommandError.
+    """
+    fields = superblock(slot)
+    block, count = int(fields["Block size"]), int(fields["Block count"])
+    return Usage(count * block, (count - int(fields["Free blocks"])) * block)
+
+
+def superblock(slot: Ext4Slot) -> dict[str, str]:
+    """What dumpe2fs says of a file system, by its own names ("Block count").
+
+    Raises:
+        MissingProgramError, CommandError.
+    """
     said = run(["dumpe2fs", "-h", slot.device]).stdout
-    fields = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
+    lines = (line.partition(":") for line in said.splitlines() if ":" in line)
+    return {name: value.strip() for name, _, value in lines}
+
+
+def _used_inodes(slot: Ext4Slot) -> int:
+    fields = superblock(slot)
     return int(fields["Inode count"]) - int(fields["Free inodes"])
 
 

@@ -1,10 +1,11 @@
 """mtools: FAT file systems inside a disk file, without a mount."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootc_build.onhost.process import run
+from bootc_build.onhost.process import CommandError, run
 
 _SECTOR = 512
 _CLUSTER_SECTORS = 2
@@ -60,6 +61,20 @@ class FatVolume:
         """Every file in it ("EFI/BOOT/BOOTX64.EFI"), sorted."""
         said = self._run(["mdir", *self._drive, "-/", "-b", "::"])
         return sorted(line.removeprefix("::/") for line in said.splitlines() if line[-1:] != "/")
+
+    def read(self, path: str) -> bytes | None:
+        """A file's content ("EFI/BOOT/BOOTX64.EFI"); None when there is no such file.
+
+        Raises:
+            MissingProgramError.
+        """
+        with tempfile.TemporaryDirectory(prefix="bootc-build-") as folder:
+            target = Path(folder, "content")
+            try:
+                self._run(["mcopy", *self._drive, "-n", f"::/{path.lstrip('/')}", str(target)])
+            except CommandError:
+                return None
+            return target.read_bytes()
 
     @property
     def _drive(self) -> Sequence[str]:

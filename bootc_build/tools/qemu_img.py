@@ -1,12 +1,14 @@
 """qemu-img: disk formats."""
 
+import json
 import os
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from bootc_build.onhost.process import CommandError, running
+from bootc_build.onhost.process import CommandError, run, running
 
 _PERCENT = re.compile(rb"\(([0-9.]+)/100%\)")
 
@@ -35,3 +37,42 @@ def convert_to_qcow2(raw: Path, target: Path, on_share: Callable[[float], None])
         status = process.wait()
     if status != 0:
         raise CommandError(argv, status, tail)
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What qemu-img says of a disk file.
+
+    Attributes:
+        format: "raw", "qcow2", "vmdk", "vpc" and so on.
+        disk_bytes: size of the disk that a machine sees.
+        stored_bytes: what the file takes in storage.
+    """
+
+    format: str
+    disk_bytes: int
+    stored_bytes: int
+
+
+def info(disk: Path) -> ImageInfo:
+    """Format and sizes of a disk file, also while a machine uses it.
+
+    Raises:
+        MissingProgramError, CommandError.
+    """
+    found = json.loads(run(["qemu-img", "info", "-U", "--output=json", str(disk)]).stdout)
+    return ImageInfo(found["format"], int(found["virtual-size"]), int(found["actual-size"]))
+
+
+def convert_to_raw(disk: Path, kind: str, target: Path) -> None:
+    """Write a disk of any format as a raw one, sparse; also while a machine uses it.
+
+    Args:
+        disk: the disk file.
+        kind: its format, as `info` says it.
+        target: the new file.
+
+    Raises:
+        MissingProgramError, CommandError.
+    """
+    run(["qemu-img", "convert", "-U", "-f", kind, "-O", "raw", str(disk), str(target)])
