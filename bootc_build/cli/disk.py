@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 from bootc_build.cli.output import StderrProgress
-from bootc_build.disk.build import DiskRequest, WrittenDisk, build_disk, parse_target
-from bootc_build.disk.formats import DiskType
+from bootc_build.disk.build import DiskRequest, build_disk, parse_target
+from bootc_build.disk.deliver import WrittenDisk
+from bootc_build.disk.ec2 import CloudInit
+from bootc_build.disk.formats import Compression, DiskType
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.tools.sizes import in_words, parse_size
 
@@ -23,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DiskType.RAW.value,
         metavar="TYPE[,TYPE…]",
         help=f"formats to write: {', '.join(DiskType)} (default: raw)",
+    )
+    parser.add_argument(
+        "--compression",
+        choices=[kind.value for kind in Compression],
+        default=Compression.ZSTD.value,
+        help="how qcow2 is compressed (default: zstd)",
     )
     parser.add_argument(
         "--output", type=Path, default=Path(), metavar="DIR", help="folder to write to (default: .)"
@@ -55,6 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "an image that binds some is refused, because they cannot be put into the disk here",
     )
     parser.add_argument(
+        "--cloud-init",
+        choices=[kind.value for kind in CloudInit],
+        default=CloudInit.IMAGE.value,
+        help="'image' leaves it as the image has it, and type ami refuses an image without; 'none' switches "
+        "it off",
+    )
+    parser.add_argument(
         "--root-ssh-authorized-keys",
         type=Path,
         metavar="FILE",
@@ -77,6 +92,8 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
         kargs=tuple(args.karg),
         root_keys=_keys(args.root_ssh_authorized_keys),
         bound_images=args.bound_images,
+        compression=Compression(args.compression),
+        cloud_init=CloudInit(args.cloud_init),
     )
     if os.geteuid() != 0:
         raise UserError(
@@ -136,7 +153,9 @@ def _as_json(written: list[WrittenDisk]) -> str:
                 "type": disk.type.value,
                 "path": str(disk.path),
                 "diskBytes": disk.disk_bytes,
+                "fileBytes": disk.file_bytes,
                 "storedBytes": disk.stored_bytes,
+                "sha256": disk.sha256,
             }
             for disk in written
         ],

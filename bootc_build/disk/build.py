@@ -2,19 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from bootc_build.disk import formats, preflight, trees
+from bootc_build.disk import deliver, ec2, preflight, trees
 from bootc_build.disk.assemble import write_raw_disk
 from bootc_build.disk.bootable import check_image, check_root
-from bootc_build.disk.formats import DiskType
+from bootc_build.disk.deliver import Provenance, WrittenDisk
+from bootc_build.disk.ec2 import CloudInit
+from bootc_build.disk.formats import (
+    Compression,
+    DiskType,
+    FormatOptions,
+    size_unit,
+    write_formats,
+)
 from bootc_build.disk.plan import Contents, Identity, plan_disk
 from bootc_build.disk.populate import Installation, install_image
 from bootc_build.disk.worktree import remove_tree, work_tree
 from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.oci.reference import TRANSPORTS, ImageReference
 from bootc_build.onhost.progress import Progress
-from bootc_build.tools.buildah import working_container
+from bootc_build.tools.buildah import WorkingContainer, working_container
 from bootc_build.tools.podman import LocalImage, image_store
 
 # Counted into every identifier, so that disks of different layouts never share one.
@@ -35,6 +44,9 @@ class DiskRequest:
         kargs: more kernel arguments.
         root_keys: text of root's authorized_keys, or None.
         bound_images: ``skip`` leaves container images that the system binds to its first upgrade.
+        compression: of qcow2.
+        cloud_init: whether it shall run; EC2's disk must have it unless it is not wanted.
+        manifest: write NAME.manifest.json beside the files, with their checksums.
     """
 
     image: str
@@ -46,23 +58,16 @@ class DiskRequest:
     kargs: Sequence[str] = ()
     root_keys: str | None = None
     bound_images: str = "stored"
+    compression: Compression = Compression.ZSTD
+    cloud_init: CloudInit = CloudInit.IMAGE
+    manifest: bool = True
 
-
-@dataclass(frozen=True)
-class WrittenDisk:
-    """One finished file.
-
-    Attributes:
-        type: its format.
-        path: where it is.
-        disk_bytes: size of the disk that a machine sees.
-        stored_bytes: what the file takes in storage.
-    """
-
-    type: DiskType
-    path: Path
-    disk_bytes: int
-    stored_bytes: int
+    @property
+    def kernel_arguments(self) -> tuple[str, ...]:
+        """The user's, and what the types want besides."""
+        return ec2.kernel_arguments(
+            self.kargs, ec2=DiskType.AMI in self.types, cloud_init=self.cloud_init
+        )
 
 
 def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
@@ -81,15 +86,18 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
     timestamp = int(image.created.timestamp())
     identity = Identity.derive(image.digest, _configuration(request, target))
     # Known to be too small already? Compare before the work, with what the layers say.
-    plan_disk(identity, Contents(image.size_bytes), timestamp=timestamp, size=request.size)
+    unit = size_unit(request.types)
+    plan_disk(
+        identity, Contents(image.size_bytes), timestamp=timestamp, size=request.size, unit=unit
+    )
     with work_tree(request.output) as work, preflight.full_disk_explained(request.output):
-        preflight.check_space(work, image.size_bytes)
+        preflight.check_space(work, image.size_bytes, request.types)
         installed = _install(
             request,
             image,
             Installation(
                 target,
-                request.kargs,
+                request.kernel_arguments,
                 request.root_keys,
                 identity,
                 timestamp,
@@ -99,12 +107,16 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
             progress,
         )
         contents = trees.settle(installed, timestamp)
-        plan = plan_disk(identity, contents, timestamp=timestamp, size=request.size)
+        plan = plan_disk(identity, contents, timestamp=timestamp, size=request.size, unit=unit)
         raw = work / "disk.raw"
         write_raw_disk(plan, installed, raw, progress)
         # Its space is wanted for the formats that follow.
         remove_tree(installed.root)
-        return _publish(request, raw, work, progress)
+        options = FormatOptions(
+            request.types, request.name, request.compression, identity, timestamp
+        )
+        provenance = Provenance(request.image, image.digest, target.to_origin())
+        return _deliver(request, provenance, raw, options, progress)
 
 
 def default_target(name: str, image: LocalImage) -> ImageReference:
@@ -148,7 +160,7 @@ def _configuration(request: DiskRequest, target: ImageReference) -> dict[str, ob
         "layout": _LAYOUT_VERSION,
         "size": request.size,
         "target": target.to_origin(),
-        "kargs": list(request.kargs),
+        "kargs": list(request.kernel_arguments),
         "root_keys": request.root_keys,
     }
 
@@ -161,23 +173,52 @@ def _install(
     progress: Progress,
 ) -> trees.Trees:
     with working_container(image.id) as container:
-        check_root(request.image, container.mount())
+        root = container.mount()
+        check_root(request.image, root)
+        if DiskType.AMI in request.types:
+            ec2.check_root(
+                request.image, root, request.cloud_init, partial(_initramfs_files, container)
+            )
         target = install_image(container, image, work, installation, progress)
     return trees.split(target)
 
 
-def _publish(request: DiskRequest, raw: Path, work: Path, progress: Progress) -> list[WrittenDisk]:
+def _initramfs_files(container: WorkingContainer) -> str | None:
+    """What is in the image's initramfs, as dracut's own program lists it; None without that program."""
+    root = container.mount()
+    if not (root / "usr/bin/lsinitrd").exists():
+        return None
+    initramfs = next(root.glob("usr/lib/modules/*/initramfs.img")).relative_to(root)
+    return container.run(["lsinitrd", f"/{initramfs}"])
+
+
+def _deliver(
+    request: DiskRequest,
+    provenance: Provenance,
+    raw: Path,
+    options: FormatOptions,
+    progress: Progress,
+) -> list[WrittenDisk]:
     disk_bytes = raw.stat().st_size
-    finished = {}
-    if DiskType.QCOW2 in request.types:
-        finished[DiskType.QCOW2] = work / "disk.qcow2"
-        formats.write_qcow2(raw, finished[DiskType.QCOW2], progress)
-    if DiskType.RAW in request.types:
-        finished[DiskType.RAW] = raw
+    work = raw.parent
+    finished, spare = work / "finished", work / "replaced"
+    for folder in (finished, spare):
+        folder.mkdir()
+    files = write_formats(raw, finished, options, progress)
+    digests = [""] * len(files)
+    if request.manifest:
+        digests = deliver.checksums(list(files.values()), progress)
     written = []
-    for kind, file in finished.items():
-        path = request.output / f"{request.name}.{kind}"
-        stored = file.stat().st_blocks * 512
-        formats.publish(file, path)
-        written.append(WrittenDisk(kind, path, disk_bytes, stored))
+    for (kind, file), digest in zip(files.items(), digests, strict=True):
+        status = file.stat()
+        path = request.output / file.name
+        stored = status.st_blocks * 512
+        written.append(WrittenDisk(kind, path, disk_bytes, stored, status.st_size, digest))
+    names = {file: request.output / file.name for file in files.values()}
+    manifest = None
+    if request.manifest:
+        manifest = finished / f"{request.name}.{deliver.MANIFEST_SUFFIX}"
+        manifest.write_text(deliver.manifest(provenance, written))
+        names[manifest] = request.output / manifest.name
+    deliver.publish(names, manifest, spare)
     return written

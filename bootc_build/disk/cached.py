@@ -69,7 +69,9 @@ def cached_disk(
                 "Making a disk needs root, to keep the owners of the image's files.",
                 "Run it with sudo.",
             )
-        request = DiskRequest(image, [DiskType.RAW], output=place, target=target, kargs=kargs)
+        request = DiskRequest(
+            image, [DiskType.RAW], output=place, target=target, kargs=kargs, manifest=False
+        )
         build_disk(request, progress)
 
     held = disk_shelf(folder=folder).obtain(key, make)

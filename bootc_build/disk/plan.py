@@ -149,7 +149,12 @@ class DiskPlan:
 
 
 def plan_disk(
-    identity: Identity, contents: Contents, *, timestamp: int, size: int | None = None
+    identity: Identity,
+    contents: Contents,
+    *,
+    timestamp: int,
+    size: int | None = None,
+    unit: int = MIB,
 ) -> DiskPlan:
     """Lay out a disk.
 
@@ -158,10 +163,16 @@ def plan_disk(
         contents: what has to fit, measured or estimated.
         timestamp: seconds since the epoch.
         size: bytes of the whole disk; None for 10 GiB, or more where the contents want it.
+        unit: what the size must be a multiple of, for the sake of where the disk goes.
 
     Raises:
-        UsageError: the contents do not fit.
+        UsageError: the contents do not fit, or the size is no multiple.
     """
+    if size is not None and unit > MIB and size % unit:
+        raise UsageError(
+            f"A disk of {in_words(size)} cannot be a volume of the clouds that are asked for.",
+            f"Give --size in whole {in_words(unit).removeprefix('1 ')}, like {-(-size // GIB)}G.",
+        )
     _check_fits("/boot", contents.boot, BOOT_BYTES)
     if contents.esp > ESP_BYTES * 9 // 10:
         raise UsageError(
@@ -171,6 +182,7 @@ def plan_disk(
     if size is None:
         # The next version is stored beside this one before this one goes.
         size = max(DEFAULT_DISK_BYTES, _round_up(needed + ext4_bytes(contents.root), GIB))
+        size = _round_up(size, unit)
     if size < needed:
         raise UsageError(
             f"A disk of {in_words(size)} is too small for this image.",

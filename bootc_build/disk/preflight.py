@@ -24,7 +24,15 @@ _PROGRAMS = {
     "mmd": "mtools",
     "mcopy": "mtools",
 }
-_PROGRAMS_BY_TYPE = {DiskType.QCOW2: {"qemu-img": "qemu-utils"}}
+_QEMU_IMG = {"qemu-img": "qemu-utils"}
+_PROGRAMS_BY_TYPE = {
+    DiskType.QCOW2: _QEMU_IMG,
+    DiskType.VMDK: _QEMU_IMG,
+    DiskType.VHD: _QEMU_IMG,
+    DiskType.OVA: _QEMU_IMG,
+    DiskType.GCE: {"tar": "tar", "pigz": "pigz"},
+}
+_UNCOMPRESSED = {DiskType.RAW, DiskType.AMI, DiskType.VHD}
 _NO_SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 _NO_SPACE_WORDS = ("No space left on device", "no space left on device", "Disk quota exceeded")
 
@@ -47,22 +55,24 @@ def check_programs(types: Sequence[DiskType]) -> None:
         )
 
 
-def space_needed(image_bytes: int) -> int:
+def space_needed(image_bytes: int, types: Sequence[DiskType] = ()) -> int:
     """Bytes that making a disk takes at its highest, an estimate from above.
 
     Never more than two copies exist together: exported image and installed tree, then tree and disk,
-    then disk and what it is converted to.
+    then disk and what it is converted to. Every type beyond the second adds itself.
     """
-    return 2 * image_bytes + image_bytes // 4 + BOOT_BYTES // 8
+    files = sum(2 if kind in _UNCOMPRESSED else 1 for kind in types)
+    halves = max(4, (0 if _UNCOMPRESSED.intersection(types) else 2) + files)
+    return halves * image_bytes // 2 + image_bytes // 4 + BOOT_BYTES // 8
 
 
-def check_space(folder: Path, image_bytes: int) -> None:
+def check_space(folder: Path, image_bytes: int, types: Sequence[DiskType] = ()) -> None:
     """Require free space for the work.
 
     Raises:
         UserError: says how much is needed and how much there is.
     """
-    needed = space_needed(image_bytes)
+    needed = space_needed(image_bytes, types)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(

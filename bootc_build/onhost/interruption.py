@@ -7,6 +7,8 @@ then (one SIGTERM in eight was lost that way). What is lost so is raised again a
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 _AGAIN_SECONDS = 0.05
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _lost: list[BaseException] = []
 
 
@@ -26,6 +29,16 @@ def unwind_on_signals() -> None:
     signal.signal(signal.SIGHUP, _stop)
     signal.signal(signal.SIGALRM, _raise_again)
     sys.unraisablehook = _note_what_is_lost
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Signals that stop the program wait until the end of the block, which has to be short."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _stop(signum: int, _frame: FrameType | None) -> NoReturn:

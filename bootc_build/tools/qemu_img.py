@@ -4,7 +4,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,20 +13,35 @@ from bootc_build.onhost.process import CommandError, run, running
 _PERCENT = re.compile(rb"\(([0-9.]+)/100%\)")
 
 
-def convert_to_qcow2(raw: Path, target: Path, on_share: Callable[[float], None]) -> None:
-    """Write a qcow2 with zstd-compressed clusters.
+def convert(
+    raw: Path,
+    target: Path,
+    kind: str,
+    on_share: Callable[[float], None],
+    *,
+    options: Sequence[str] = (),
+    compressed: bool = False,
+) -> None:
+    """Write a raw disk in another format; the same disk makes the same clusters in the same order.
 
     Args:
         raw: a raw disk.
         target: the new file.
+        kind: QEMU's name of the format.
         on_share: is told the share that is done, 0 to 1.
+        options: of the format, each like "subformat=fixed".
+        compressed: compress every cluster.
 
     Raises:
         MissingProgramError, CommandError.
     """
-    # Without -W, so that clusters stay in order and the same disk makes the same file.
-    argv = ["qemu-img", "convert", "-p", "-c", "-f", "raw", "-O", "qcow2"]
-    argv += ["-o", "compression_type=zstd", str(raw), str(target)]
+    # Without -W, so that clusters stay in order.
+    argv = ["qemu-img", "convert", "-p", "-f", "raw", "-O", kind]
+    if compressed:
+        argv.append("-c")
+    if options:
+        argv += ["-o", ",".join(options)]
+    argv += [str(raw), str(target)]
     with running(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None  # noqa: S101 - asked for above
         assert process.stderr is not None  # noqa: S101 - asked for above

@@ -13,6 +13,7 @@ import pytest
 
 from bootc_build.disk.bootable import NotBootableError
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
+from bootc_build.disk.ec2 import NotForEc2Error
 from bootc_build.disk.formats import DiskType
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.process import run
@@ -74,7 +75,11 @@ def test_raw_and_qcow2_of_one_build_hold_the_same_disk(request_: DiskRequest) ->
     request = replace(request_, types=[DiskType.RAW, DiskType.QCOW2], name="os")
     written = build_disk(request, Silent())
     assert {disk.path.name for disk in written} == {"os.raw", "os.qcow2"}
-    assert sorted(path.name for path in request.output.iterdir()) == ["os.qcow2", "os.raw"]
+    assert sorted(path.name for path in request.output.iterdir()) == [
+        "os.manifest.json",
+        "os.qcow2",
+        "os.raw",
+    ]
     assert all(disk.disk_bytes == 3 * GIB for disk in written)
     raw, qcow2 = (request.output / name for name in ("os.raw", "os.qcow2"))
     info = json.loads(run(["qemu-img", "info", "--output=json", str(qcow2)]).stdout)
@@ -83,6 +88,37 @@ def test_raw_and_qcow2_of_one_build_hold_the_same_disk(request_: DiskRequest) ->
     run(["qemu-img", "check", str(qcow2)])
     run(["qemu-img", "compare", str(raw), str(qcow2)])
     assert leftovers(request.image) == []
+
+
+def test_manifest_describes_every_file_of_the_build(request_: DiskRequest) -> None:
+    types = [kind for kind in DiskType if kind is not DiskType.AMI]
+    written = build_disk(replace(request_, types=types), Silent())
+    document = json.loads((request_.output / "disk.manifest.json").read_text())
+    assert [disk["type"] for disk in document["disks"]] == [kind.value for kind in types]
+    assert document["image"]["name"] == request_.image
+    assert document["target"] == TARGET.to_origin()
+    for disk, one in zip(document["disks"], written, strict=True):
+        file = request_.output / disk["file"]
+        assert file == one.path
+        assert disk["fileBytes"] == file.stat().st_size
+        assert disk["diskBytes"] == 3 * GIB
+        assert disk["sha256"] == run(["sha256sum", str(file)]).stdout.split()[0]
+    names = {path.name for path in request_.output.iterdir()}
+    assert names == {"disk.manifest.json", *(disk["file"] for disk in document["disks"])}
+
+
+def test_an_image_that_ec2_could_not_use_is_refused(request_: DiskRequest) -> None:
+    with pytest.raises(NotForEc2Error) as refused:
+        build_disk(replace(request_, types=[DiskType.RAW, DiskType.AMI]), Silent())
+    assert "cloud-init" in refused.value.fact
+    assert list(request_.output.iterdir()) == []
+
+
+def test_a_size_that_no_volume_has_is_refused_at_once(request_: DiskRequest) -> None:
+    with pytest.raises(UsageError, match="cannot be a volume") as refused:
+        build_disk(replace(request_, types=[DiskType.GCE], size=3 * GIB + MIB), Silent())
+    assert "4G" in refused.value.remedy
+    assert not request_.output.exists()
 
 
 def test_installer_is_told_target_file_systems_and_consoles(request_: DiskRequest) -> None:

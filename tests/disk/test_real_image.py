@@ -121,4 +121,8 @@ def test_everything_is_sound(made: Made) -> None:
         run(["e2fsck", "-f", "-n", slot.device])
     run(["qemu-img", "check", str(made.qcow2)])
     run(["qemu-img", "compare", str(made.raw), str(made.qcow2)])
-    assert sorted(path.name for path in made.raw.parent.iterdir()) == ["disk.qcow2", "disk.raw"]
+    assert sorted(path.name for path in made.raw.parent.iterdir()) == [
+        "disk.manifest.json",
+        "disk.qcow2",
+        "disk.raw",
+    ]

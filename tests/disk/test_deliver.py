@@ -1,0 +1,128 @@
+import hashlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from bootc_build.disk.deliver import Provenance, WrittenDisk, checksums, manifest, publish
+from bootc_build.disk.formats import DiskType
+from bootc_build.onhost.progress import Silent
+
+NAMES = ("os.raw", "os.qcow2", "os.manifest.json")
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> dict[Path, Path]:
+    """New files, and old ones of the same names where they go; the manifest is the last."""
+    for folder in ("new", "out", "spare"):
+        (tmp_path / folder).mkdir()
+    for name in NAMES:
+        (tmp_path / "new" / name).write_text(f"new {name}")
+        (tmp_path / "out" / name).write_text(f"old {name}")
+    return {tmp_path / "new" / name: tmp_path / "out" / name for name in NAMES}
+
+
+def out(tmp_path: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (tmp_path / "out").iterdir() if path.is_file()}
+
+
+def test_old_files_are_replaced(finished: dict[Path, Path], tmp_path: Path) -> None:
+    publish(finished, tmp_path / "new/os.manifest.json", tmp_path / "spare")
+    assert out(tmp_path) == {name: f"new {name}" for name in NAMES}
+
+
+@pytest.mark.parametrize("refused", NAMES)
+def test_a_refused_name_leaves_all_old_files(
+    finished: dict[Path, Path], tmp_path: Path, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.parent.name == "new" and self.name == refused:
+            raise OSError(28, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="No space"):
+        publish(finished, tmp_path / "new/os.manifest.json", tmp_path / "spare")
+    assert out(tmp_path) == {name: f"old {name}" for name in NAMES}
+
+
+def test_where_nothing_was_nothing_stays(
+    finished: dict[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NAMES:
+        (tmp_path / "out" / name).unlink()
+    replace = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name == "os.qcow2":
+            raise OSError(28, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="No space"):
+        publish(finished, tmp_path / "new/os.manifest.json", tmp_path / "spare")
+    assert out(tmp_path) == {}
+
+
+def test_the_manifest_is_never_there_with_half_of_its_files(
+    finished: dict[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = []
+    for method in ("replace", "rename"):
+        original = getattr(Path, method)
+
+        def noted(self: Path, target: Path, original: object = original) -> object:
+            assert callable(original)
+            done = original(self, target)
+            states.append(out(tmp_path))
+            return done
+
+        monkeypatch.setattr(Path, method, noted)
+    publish(finished, tmp_path / "new/os.manifest.json", tmp_path / "spare")
+    assert len(states) == 6  # three set aside, three put in place
+    for state in states:
+        words = {text.split()[0] for text in state.values()}
+        assert "os.manifest.json" not in state or (len(state) == 3 and len(words) == 1)
+
+
+def test_ctrl_c_waits_until_all_are_in_place(
+    finished: dict[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        os.kill(os.getpid(), signal.SIGINT)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        publish(finished, tmp_path / "new/os.manifest.json", tmp_path / "spare")
+    assert out(tmp_path) == {name: f"new {name}" for name in NAMES}
+
+
+def test_manifest_has_names_sizes_and_checksums(tmp_path: Path) -> None:
+    files = [tmp_path / "os.raw", tmp_path / "os.qcow2"]
+    for file in files:
+        file.write_text(file.name)
+    digests = checksums(files, Silent())
+    disks = [
+        WrittenDisk(DiskType(file.suffix[1:]), file, 1 << 30, 4096, len(file.name), digest)
+        for file, digest in zip(files, digests, strict=True)
+    ]
+    document = json.loads(manifest(Provenance("os:1", "sha256:ab", "registry:os"), disks))
+    assert document["image"] == {"name": "os:1", "digest": "sha256:ab"}
+    assert document["target"] == "registry:os"
+    assert document["disks"] == [
+        {
+            "type": file.suffix[1:],
+            "file": file.name,
+            "diskBytes": 1 << 30,
+            "fileBytes": len(file.name),
+            "sha256": hashlib.sha256(file.name.encode()).hexdigest(),
+        }
+        for file in files
+    ]
