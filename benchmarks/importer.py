@@ -1,60 +1,59 @@
 """The importer against ``ostree commit --tree=tar=`` of the same layers, into repositories of the same kind."""
 
-import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import layouts
 from benchmarks.__main__ import Settings
-from benchmarks.measure import Ratio, measure, paired
+from benchmarks.measure import Measured, Peak, Ratio, measure, paired_both
 from bootc_build.onhost.process import run
-from bootc_build.tools.buildah import image_id
-from bootc_build.tools.skopeo import export_uncompressed
+
+_TARGET = 0.7
+# The base image itself, of about 0.4 GB, and that with five copies of all its files.
+_COPIES = (0, 5)
 
 
-def layer_files(layout: Path) -> list[Path]:
-    """The layers of the only image in an OCI layout, lowest first."""
+def measure_all(settings: Settings) -> Iterator[Ratio | Peak]:
+    """For each size wall time, processor time and peak memory.
 
-    def blob(digest: str) -> Path:
-        return layout / "blobs" / digest.replace(":", "/")
-
-    index = json.loads((layout / "index.json").read_text())
-    manifest = json.loads(blob(index["manifests"][0]["digest"]).read_text())
-    return [blob(layer["digest"]) for layer in manifest["layers"]]
-
-
-def measure_all(settings: Settings) -> Iterator[Ratio]:
-    """Two ratios, wall and processor time; both sides read uncompressed layers and write a bare repository."""
-    log = settings.scratch / "log"
+    Both sides read uncompressed layers and write a bare repository.
+    """
     layout = settings.scratch / "layout"
-    export_uncompressed(image_id(settings.image), layout, "image")
-    layers = layer_files(layout)
-    ours, theirs = settings.scratch / "ours", settings.scratch / "theirs"
+    layers = layouts.export(settings.image, layout)
+    original = tuple(layers)
+    for copies in _COPIES:
+        layers += [layouts.copied_layer(layout, original, number) for number in range(copies)]
+        layouts.write_image(layout, layers)
+        yield from _compare(settings, layout, [layouts.blob(layout, each) for each in layers])
 
-    def pull(kind: str) -> float:
+
+def _compare(settings: Settings, layout: Path, layers: list[Path]) -> Iterator[Ratio | Peak]:
+    log = settings.scratch / "log"
+    ours, theirs = settings.scratch / "ours", settings.scratch / "theirs"
+    size = sum(layer.stat().st_size for layer in layers)
+    name = f"import of {size / 1e9:.1f} GB / ostree commit --tree=tar"
+
+    def pull() -> Measured:
         shutil.rmtree(ours, ignore_errors=True)
         os.sync()
-        command = [sys.executable, "-m", "benchmarks.pull_once", str(layout), str(ours)]
-        return float(getattr(measure(command, log), kind))
+        return measure([sys.executable, "-m", "benchmarks.pull_once", str(layout), str(ours)], log)
 
-    def commit(kind: str) -> float:
+    def commit() -> Measured:
         shutil.rmtree(theirs, ignore_errors=True)
         run(["ostree", f"--repo={theirs}", "init", "--mode=bare"])
         os.sync()
-        seconds = 0.0
+        done = Measured(0, 0, 0)
         for number, layer in enumerate(layers):
             command = ["ostree", f"--repo={theirs}", "commit", f"--branch=layer{number}"]
             command += ["--tar-autocreate-parents", "--no-bindings", f"--tree=tar={layer}"]
-            seconds += float(getattr(measure(command, log), kind))
-        return seconds
+            done += measure(command, log)
+        return done
 
-    for kind in ("wall", "cpu"):
-        yield paired(
-            f"import / ostree commit --tree=tar, {kind} time",
-            0.8,
-            lambda kind=kind: pull(kind),  # type: ignore[misc]
-            lambda kind=kind: commit(kind),  # type: ignore[misc]
-            rounds=settings.rounds,
-        )
+    ratios, peak = paired_both(name, _TARGET, pull, commit, rounds=settings.rounds)
+    yield from ratios
+    yield Peak(f"import of {size / 1e9:.1f} GB", peak)
+    for each in (ours, theirs):
+        shutil.rmtree(each)

@@ -20,6 +20,11 @@ class Measured:
     cpu: float
     peak: int
 
+    def __add__(self, other: "Measured") -> "Measured":
+        """Both, one after the other."""
+        peak = max(self.peak, other.peak)
+        return Measured(self.wall + other.wall, self.cpu + other.cpu, peak)
+
 
 def measure(argv: Sequence[str], log: Path) -> Measured:
     """Run a program to its end, its output into ``log``.
@@ -60,6 +65,45 @@ class Ratio:
         return (
             f"{self.name}: {self.median:.2f} (target <= {self.target:g}, {verdict}; pairs {pairs})"
         )
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Peak resident memory of something, in bytes."""
+
+    name: str
+    peak: int
+    target: int = 120_000_000
+
+    def __str__(self) -> str:
+        verdict = "met" if self.peak <= self.target else "MISSED"
+        return (
+            f"{self.name}: peak memory {self.peak / 1e6:.0f} MB "
+            f"(target <= {self.target / 1e6:.0f} MB, {verdict})"
+        )
+
+
+def paired_both(
+    name: str,
+    target: float,
+    a: Callable[[], Measured],
+    b: Callable[[], Measured],
+    *,
+    rounds: int,
+) -> tuple[tuple[Ratio, Ratio], int]:
+    """Run ``a`` and ``b`` in turn, ``rounds`` times after one warm-up of each.
+
+    Returns:
+        The ratios of wall and of processor time, and the peak memory of ``a`` in bytes.
+    """
+    pairs = [(a(), b()) for _ in range(rounds + 1)][1:]
+    wall = Ratio(
+        f"{name}, wall time", target, *zip(*((x.wall, y.wall) for x, y in pairs), strict=True)
+    )
+    cpu = Ratio(
+        f"{name}, processor time", target, *zip(*((x.cpu, y.cpu) for x, y in pairs), strict=True)
+    )
+    return (wall, cpu), max(x.peak for x, _ in pairs)
 
 
 def paired(
