@@ -4,6 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.oci.refnames import image_ref, layer_ref
 from bootc_build.onhost.ostree.repo import Repo
@@ -103,6 +105,21 @@ def test_the_target_names_the_ref(repo: Repo, tmp_path: Path) -> None:
     target = ImageReference("registry", "registry.test/os:1")
     result = pull(repo, reference(image), progress=Silent(), target=target)
     assert repo.refs("ostree/container/image") == {image_ref(target): result.merge_commit}
+
+
+@pytest.mark.parametrize("transport", ["oci", "oci-archive", "docker-archive", "dir"])
+def test_an_image_from_a_file_or_folder(transport: str, repo: Repo, tmp_path: Path) -> None:
+    layout = write_image(tmp_path / "layout", [[Dir("usr"), File("usr/a", data=b"1" * 9000)]])
+    name = f"{tmp_path}/copy"
+    if transport != "dir":
+        name += ":localhost/os:1" if transport == "docker-archive" else ":tag"
+    copy = ["skopeo", "--insecure-policy", "copy", "-q", layout.skopeo, f"{transport}:{name}"]
+    subprocess.run(copy, check=True)
+    image = ImageReference.parse_cli(name, transport)
+    assert ImageReference.parse_origin(image.to_origin()) == image
+    result = pull(repo, image, progress=Silent())
+    assert content(repo, result.merge_commit, "/usr/a") == b"1" * 9000
+    assert pull(repo, image, progress=Silent()).already_present
 
 
 def test_an_image_in_containers_storage(repo: Repo, tmp_path: Path) -> None:
