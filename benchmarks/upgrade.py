@@ -101,7 +101,7 @@ def _measure(folder: Path, source: Path, layers: list[str], rounds: int) -> Upgr
         _publish(layout, layers, version)
         os.sync()
         begun = time.monotonic()
-        command = f"{' '.join(BOOTC)} upgrade --quiet --progress-fd 3 3>/tmp/progress"
+        command = f"{' '.join(BOOTC)} upgrade --quiet --progress-fd 3 3>&1 >/dev/null | cat >/tmp/progress"
         finished = host.execute("sh", "-c", command)
         seconds.append(time.monotonic() - begun)
         if finished.status != 0:
