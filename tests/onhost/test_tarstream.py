@@ -129,3 +129,21 @@ def test_a_sparse_map_of_nonsense_is_malformed(record: str) -> None:
     pax = {"GNU.sparse.map": "0,1", "GNU.sparse.realsize": "5", record: "no number"}
     with pytest.raises(MalformedTarError, match="impossible map"):
         read_all(tar_of([File("usr/a", data=b"1", pax=pax)]))
+
+
+@pytest.mark.parametrize("tar_format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_a_long_name_that_is_cut_after_a_slash_is_no_directory(tar_format: int) -> None:
+    path = "d" * 99 + "/" + "f" * 30
+    tar = tar_of([File(path, data=b"content"), File("next", data=b"1")], tar_format)
+    found = [(entry.kind, entry.name, data) for entry, data in read_all(tar)]
+    assert found == [(ord("0"), path.encode(), b"content"), (ord("0"), b"next", b"1")]
+
+
+def test_a_directory_as_tar_wrote_it_before_posix() -> None:
+    info = tarfile.TarInfo("old")
+    info.type = tarfile.AREGTYPE
+    header = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    header[3] = ord("/")
+    header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 256)
+    ((entry, _data),) = read_all(bytes(header))
+    assert entry.kind == ord("5")

@@ -28,6 +28,7 @@ _PAX_SOLARIS: Final = ord("X")
 _PAX_GLOBAL: Final = ord("g")
 _GNU_SPARSE: Final = ord("S")
 _EXTENSIONS: Final = frozenset((_GNU_LONG_NAME, _GNU_LONG_LINK, _PAX, _PAX_SOLARIS, _PAX_GLOBAL))
+_PLAIN: Final = frozenset(b"0\x00")
 _WITHOUT_CONTENT: Final = frozenset(
     (HARD_LINK, SYMLINK, DIRECTORY, CHARACTER_DEVICE, BLOCK_DEVICE, FIFO)
 )
@@ -98,6 +99,10 @@ class TarReader:
             if pax or self._globals:
                 _apply_pax(entry, {**self._globals, **pax} if self._globals else pax)
             _check(entry)
+            # How tar wrote directories before POSIX. Not before the whole name is known: what a header has of a
+            # long one may happen to end in a slash.
+            if entry.kind in _PLAIN and entry.name.endswith(b"/"):
+                entry.kind = DIRECTORY
             if entry.kind in _WITHOUT_CONTENT:
                 # Some writers give a link the size of its target; no content follows.
                 entry.size = entry.stored = 0
@@ -288,8 +293,6 @@ def _parse_header(header: bytes) -> TarEntry:
         name = header[345:500].partition(b"\0")[0] + b"/" + name
     size = _number(header[124:136])
     kind = header[156]
-    if kind in (0, 0x30) and name.endswith(b"/"):
-        kind = DIRECTORY  # how tar wrote directories before POSIX
     return TarEntry(
         name=name,
         kind=kind,
