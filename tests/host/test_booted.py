@@ -257,3 +257,33 @@ def test_image_that_would_not_boot_is_not_queued(
     assert done.status == 1
     assert fact in done.stderr
     assert host.status()["staged"] is None
+
+
+def test_missing_refs_and_a_missing_commit_hinder_neither_looking_nor_going_back(
+    host: PretendHost,
+) -> None:
+    publish(host, "2")
+    host.bootc("upgrade")
+    host.reboot()
+    refs = host.execute("ostree", "refs", "--repo=/sysroot/ostree/repo", "--list").stdout.split()
+    for ref in refs:
+        if ref.startswith("ostree/container/"):
+            (host.sysroot / "ostree/repo/refs/heads" / ref).unlink()
+    before = host.status()
+    assert before["booted"]["image"]["version"] == "2"
+    assert before["rollback"]["image"]["version"] == "1"
+    gone = before["rollback"]["ostree"]["checksum"]
+    (host.sysroot / f"ostree/repo/objects/{gone[:2]}/{gone[2:]}.commit").unlink()
+    status = host.status()
+    assert status["booted"] == before["booted"]
+    assert status["rollback"]["image"] is None
+    assert status["rollback"]["ostree"] == before["rollback"]["ostree"]
+    assert "No update available." in host.bootc("upgrade")
+    assert host.bootc("rollback") == "Next boot: rollback deployment\n"
+    host.reboot()
+    assert (host.root / "usr/lib/version").read_text() == "1"
+    # From there the way on is open, too.
+    publish(host, "3")
+    host.bootc("upgrade")
+    host.reboot()
+    assert host.status()["booted"]["image"]["version"] == "3"

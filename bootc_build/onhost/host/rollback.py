@@ -1,5 +1,7 @@
 """Boot the previous system next; a second time, boot the present one after all."""
 
+from contextlib import suppress
+
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import signals
 from bootc_build.onhost.host.booted import BootedSystem
@@ -24,7 +26,10 @@ def rollback(system: BootedSystem) -> bool:
     pair = (slots.booted, slots.rollback) if reverting else (slots.rollback, slots.booted)
     next_boot = pair[0]
     repo = system.sysroot.repo
-    metadata = load_image_metadata(repo, next_boot.checksum)
+    metadata = None
+    # What the image was is only told; a system whose commit is damaged is still better than one that fails.
+    with suppress(UserError):
+        metadata = load_image_metadata(repo, next_boot.checksum)
     digest = next_boot.checksum if metadata is None else metadata.manifest_digest
     system.sysroot.write_order([*pair, *slots.other])
     signals.journal(

@@ -1,6 +1,7 @@
 """Queue an image that is in the repository for the next boot."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,9 @@ from bootc_build.onhost.progress import Part, Progress, Steps
 from bootc_build.onhost.pull import PulledImage
 
 if TYPE_CHECKING:
+    from bootc_build.onhost.ostree.deployment import Deployment
     from bootc_build.onhost.ostree.repo import Repo
+    from bootc_build.onhost.ostree.sysroot import Sysroot
 
 
 # Named as upstream names them to programs.
@@ -40,6 +43,16 @@ def _image_kargs(repo: "Repo", commit: str) -> kargs.Arguments:
     from bootc_build.onhost.ostree.files import read_text_files  # noqa: PLC0415
 
     return kargs.image_kargs(read_text_files(repo, commit, kargs.KARGS_DIRECTORY))
+
+
+def _present_kargs(sysroot: "Sysroot", deployment: "Deployment") -> kargs.Arguments:
+    """Those of the image that a deployment was made of; where its commit is damaged, by the deployment's files."""
+    with suppress(UserError):
+        return _image_kargs(sysroot.repo, deployment.checksum)
+    folder = sysroot.path / deployment.path / kargs.KARGS_DIRECTORY
+    with suppress(UserError, OSError, UnicodeDecodeError):
+        return kargs.image_kargs({file.name: file.read_text() for file in folder.glob("*.toml")})
+    return ()  # unknown, so all arguments stay: a way out of a damaged system matters more
 
 
 def stage(
@@ -72,7 +85,7 @@ def stage(
     current = system.slots.staged or system.slots.booted
     new = kargs.upgraded(
         kargs.of_deployment(current.options),
-        _image_kargs(repo, current.checksum),
+        _present_kargs(system.sysroot, current),
         _image_kargs(repo, pulled.merge_commit),
     )
     origin = Origin.parse(system.slots.booted.origin).tracking(image.to_origin())
