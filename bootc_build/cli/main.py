@@ -21,6 +21,7 @@ VERBS = {
     "image": "build a derived image from a Containerfile, then lint it",
     "lint": "find what would not survive import, boot or upgrade in an image",
     "disk": "install an image to disk files (raw, qcow2, ami, vmdk, vhd, gce, ova)",
+    "publish": "make a cloud's image of a disk (ami)",
     "run": "boot an image or a disk in QEMU",
     "inspect": "show what is in an image or a disk, without root or mounts",
     "diff": "show how two images, or two disks, differ",

@@ -1,0 +1,1 @@
+"""Disks out to clouds: uploads that go on where they were interrupted, and images made of them."""

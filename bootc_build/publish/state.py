@@ -1,0 +1,160 @@
+"""What of a publication is done, in a file beside the disk, so that a killed one goes on where it was.
+
+Layout: one JSON object a line, appended when a thing is done. The first line is what is published where; the
+file's name has a digest of it, so that another disk, name or region is another publication. A line that a kill
+cut short is the last one, and does not count. Whoever publishes holds a lock (flock) on the file; it is removed
+when everything is done.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bootc_build.onhost.errors import UserError
+
+_SUFFIX = ".publish"
+_VERSION = 1
+_DIGITS = 8
+
+
+class State:
+    """What is done.
+
+    Attributes:
+        path: the file.
+        token: names this publication to AWS, so that a repeated call is not done twice.
+        snapshot: its id; None before it exists.
+        blocks: indexes of those that are uploaded.
+        completed: whether the snapshot is.
+        images: region -> id of the image there.
+        finished: regions whose image is tagged and shared.
+        generation: how many snapshots were begun and are gone.
+    """
+
+    def __init__(self, path: Path, descriptor: int, token: str) -> None:
+        self.path = path
+        self.token = token
+        self.snapshot: str | None = None
+        self.blocks: set[int] = set()
+        self.completed = False
+        self.images: dict[str, str] = {}
+        self.finished: set[str] = set()
+        self.generation = 0
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was done before."""
+        return self.snapshot is None
+
+    def note(self, **done: Any) -> None:  # noqa: ANN401 - whatever JSON has
+        """Note something that is done; by any thread.
+
+        Raises:
+            OSError.
+        """
+        with self._lock:
+            self._take(done)
+            os.write(self._descriptor, (json.dumps(done) + "\n").encode())
+
+    def forget_snapshot(self) -> None:
+        """The snapshot is gone: begin anew.
+
+        Raises:
+            OSError.
+        """
+        self.note(snapshot=None)
+
+    def remove(self) -> None:
+        """Everything is done."""
+        self.path.unlink(missing_ok=True)
+
+    def _take(self, done: Mapping[str, Any]) -> None:
+        if "snapshot" in done:
+            self.snapshot, self.completed = done["snapshot"], False
+            self.blocks.clear()
+            self.generation += self.snapshot is None
+        if "block" in done:
+            self.blocks.add(int(done["block"]))
+        if "image" in done:
+            self.images[done["region"]] = done["image"]
+        if "finished" in done:
+            self.finished.add(done["finished"])
+        self.completed = self.completed or "completed" in done
+
+    def replay(self, lines: Iterator[str]) -> None:
+        """Take what an earlier run noted."""
+        for line in lines:
+            try:
+                self._take(json.loads(line))
+            except ValueError:
+                return
+
+
+def state_file(disk: Path, facts: Mapping[str, Any]) -> Path:
+    """Where the state of the publication of this disk lies."""
+    text = json.dumps([_VERSION, facts], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+    return disk.with_name(f"{disk.name}.{digest}{_SUFFIX}")
+
+
+def others(disk: Path, own: Path) -> list[Path]:
+    """State files of other, unfinished publications of disks of this name."""
+    found = disk.parent.glob(f"{disk.name}.{'[0-9a-f]' * _DIGITS}{_SUFFIX}")
+    return sorted(path for path in found if path != own)
+
+
+@contextmanager
+def open_state(path: Path, facts: Mapping[str, Any]) -> Iterator[State]:
+    """The state of a publication, for the length of the block; an earlier run's, or a new one.
+
+    Args:
+        path: from `state_file`.
+        facts: what is published where.
+
+    Raises:
+        UserError: somebody else is publishing just that, or the file cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise UserError(
+            f"'{path}' cannot be written, and without it an upload could not go on after an interruption: "
+            f"{error.strerror}.",
+            "Move the disk to a folder where you may write.",
+        ) from error
+    try:
+        _lock(descriptor, path)
+        # A line that was cut short must not swallow the next one.
+        with open(descriptor, "rb", closefd=False) as file:
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        os.ftruncate(descriptor, len(whole))
+        lines = whole.decode(errors="replace").splitlines()
+        token = hashlib.sha256(os.urandom(16)).hexdigest()[:32]
+        first = {"version": _VERSION, "token": token, "publication": dict(facts)}
+        if lines:
+            token = json.loads(lines[0])["token"]
+        else:
+            os.write(descriptor, (json.dumps(first) + "\n").encode())
+        state = State(path, descriptor, token)
+        state.replay(iter(lines[1:]))
+        yield state
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"Another process is publishing this disk; it holds '{path}'.", "Wait for it to end."
+        ) from error
