@@ -11,7 +11,7 @@ from pathlib import Path
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import run
 
-NAMES = ("image", "disk", "importer", "memory", "merge", "upgrade")
+NAMES = ("image", "disk", "importer", "memory", "merge", "upgrade", "status")
 
 
 @dataclass(frozen=True)

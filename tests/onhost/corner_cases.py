@@ -24,6 +24,8 @@ from tests.onhost.oci_images import Dir, Entry, File, Link, Special, Symlink, ta
 
 CAPABILITY = (b"\x01\x00\x00\x02\x00\x04\x00\x00" + bytes(12)).decode()
 LONG = "usr/" + "d" * 150 + "/" + "n" * 200
+# What its header holds of it, a hundred bytes, ends in a slash.
+CUT = "usr/" + "c" * 95 + "/" + "f" * 20
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,10 @@ CASES = {
         [[File(LONG, data=b"1"), File("usr/grün", data=b"2")]],
         {**USR, "/usr/" + "d" * 150: "d00755 0 0 0", "/" + LONG: "-00644 0 0 1",
          "/usr/grün": "-00644 0 0 1"},
+    ),
+    "names cut after a slash": Case(
+        [tar_of([File(CUT, data=b"1")], kind) for kind in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)],
+        {**USR, "/" + CUT[:99]: "d00755 0 0 0", "/" + CUT: "-00644 0 0 1"},
     ),
     "long GNU names": Case(
         [tar_of([File(LONG, data=b"1"), Symlink("usr/l", target="t" * 300)], tarfile.GNU_FORMAT)],
