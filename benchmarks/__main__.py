@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.interruption import unwind_on_signals
 from bootc_build.onhost.process import run
 
 NAMES = ("image", "disk", "importer", "memory", "merge", "upgrade", "status")
@@ -39,6 +40,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     os.environ.setdefault("TMPDIR", "/var/tmp")  # /tmp may be RAM
+    unwind_on_signals()
     missed = 0
     try:
         if run(["buildah", "inspect", "--type", "image", args.image], check=False).status != 0:

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import statistics
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,40 +27,77 @@ _TARGET = 1.25
 _TRACKED = ImageReference("oci", "/tmp/image:image")
 
 
-@dataclass(frozen=True)
-class Upgrade:
-    """Upgrades of an image: its bytes, and of each upgrade the bytes that were fetched, and seconds."""
+# Prints for each line of the progress stream the seconds since the beginning, and the line.
+_STAMP = """
+import sys, time
+begun = time.monotonic()
+for line in sys.stdin:
+    print(time.monotonic() - begun, line, end="", flush=True)
+print(time.monotonic() - begun, "{}")
+"""
 
-    size: int
-    fetched: tuple[int, ...]
-    seconds: tuple[float, ...]
+
+@dataclass(frozen=True)
+class Once:
+    """One upgrade: bytes that were fetched, and seconds of its parts."""
+
+    fetched: int
+    bringing: float
+    deploying: float
+    cleaning: float
 
     @property
-    def median(self) -> float:
-        """Seconds of the upgrade in the middle."""
-        return statistics.median(self.seconds)
+    def whole(self) -> float:
+        """Seconds of the whole command."""
+        return self.bringing + self.deploying + self.cleaning
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """Upgrades of an image of so many bytes."""
+
+    size: int
+    runs: tuple[Once, ...]
+
+    def median(self, part: str) -> float:
+        """Seconds of a part in the middle of the runs."""
+        return statistics.median(float(getattr(each, part)) for each in self.runs)
+
+    @property
+    def fetched(self) -> int:
+        """Bytes."""
+        return max(each.fetched for each in self.runs)
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{each:.2f}" for each in self.seconds)
+        parts = ", ".join(
+            f"{self.median(part):.2f} s {words}"
+            for part, words in (
+                ("bringing", "to look, fetch, import and merge"),
+                ("deploying", "to deploy"),
+                ("cleaning", "to clean up"),
+            )
+        )
         return (
-            f"upgrade of one small layer, image of {self.size / 1e9:.1f} GB: {self.median:.2f} s, "
-            f"{max(self.fetched):,} bytes fetched (runs {shown} s)"
+            f"upgrade of one small layer, image of {self.size / 1e9:.1f} GB: "
+            f"{self.fetched:,} bytes, {self.median('whole'):.2f} s ({parts})"
         )
 
 
 @dataclass(frozen=True)
 class Growth:
-    """What the largest image's upgrade takes, in proportion to the smallest one's."""
+    """What a part takes with the largest image, in proportion to the smallest one."""
 
+    part: str
+    words: str
     small: Upgrade
     large: Upgrade
 
     def __str__(self) -> str:
-        ratio = self.large.median / self.small.median
-        same = max(self.large.fetched) == max(self.small.fetched)
+        ratio = self.large.median(self.part) / self.small.median(self.part)
+        same = self.large.fetched == self.small.fetched
         verdict = "met" if ratio <= _TARGET and same else "MISSED"
         return (
-            f"upgrade, {self.large.size / 1e9:.1f} GB / {self.small.size / 1e9:.1f} GB: {ratio:.2f}, "
+            f"{self.words}, {self.large.size / 1e9:.1f} GB / {self.small.size / 1e9:.1f} GB: {ratio:.2f}, "
             f"bytes {'the same' if same else 'NOT the same'} (target <= {_TARGET:g}, {verdict})"
         )
 
@@ -79,7 +115,8 @@ def measure_all(settings: Settings) -> Iterator[Upgrade | Growth]:
         done.append(_measure(folder, source, layers, settings.rounds))
         shutil.rmtree(folder)
         yield done[-1]
-    yield Growth(done[0], done[-1])
+    yield Growth("bringing", "upgrade, until it is merged", done[0], done[-1])
+    yield Growth("whole", "upgrade, the whole", done[0], done[-1])
 
 
 def _publish(layout: Path, layers: list[str], version: int) -> None:
@@ -95,21 +132,34 @@ def _measure(folder: Path, source: Path, layers: list[str], rounds: int) -> Upgr
     _publish(layout, layers, 1)
     host = _install(folder, layout)
     layout = layout.rename(host.scratch / "tmp/image")
-    fetched, seconds = [], []
+    runs = []
     # The first has nothing to clean up yet.
     for version in range(2, rounds + 3):
         _publish(layout, layers, version)
         os.sync()
-        begun = time.monotonic()
-        command = f"{' '.join(BOOTC)} upgrade --quiet --progress-fd 3 3>&1 >/dev/null | cat >/tmp/progress"
-        finished = host.execute("sh", "-c", command)
-        seconds.append(time.monotonic() - begun)
-        if finished.status != 0:
-            raise AssertionError(finished.stderr)
-        fetched.append(_bytes_fetched((host.scratch / "tmp/progress").read_text()))
+        runs.append(_upgrade(host))
         host.reboot()
     size = sum(layouts.blob(layout, each).stat().st_size for each in layers)
-    return Upgrade(size, tuple(fetched[1:]), tuple(seconds[1:]))
+    return Upgrade(size, tuple(runs[1:]))
+
+
+def _upgrade(host: PretendHost) -> Once:
+    (host.scratch / "tmp/stamp.py").write_text(_STAMP)
+    command = f"{' '.join(BOOTC)} upgrade --quiet --progress-fd 3 3>&1 >/dev/null"
+    finished = host.execute("sh", "-c", f"{command} | python3 /tmp/stamp.py")
+    fetched = 0
+    begun: dict[str, float] = {}
+    lines = [line.split(" ", 1) for line in finished.stdout.splitlines()]
+    for stamp, text in lines:
+        event = json.loads(text)
+        fetched = max(fetched, int(event.get("bytes", 0)))
+        if event.get("task") == "staging":
+            begun.setdefault(event["subtasks"][-1]["subtask"], float(stamp))
+    if "cleanup" not in begun:
+        raise AssertionError(finished.stderr)
+    end = float(lines[-1][0])
+    deploying, cleaning = begun["deploying"], begun["cleanup"]
+    return Once(fetched, deploying, cleaning - deploying, end - cleaning)
 
 
 def _install(folder: Path, layout: Path) -> PretendHost:
@@ -124,8 +174,3 @@ def _install(folder: Path, layout: Path) -> PretendHost:
         stateroot="default", commit=pulled.merge_commit, origin=origin, kargs=("root=UUID=r", "rw")
     )
     return PretendHost(path, folder / "scratch")
-
-
-def _bytes_fetched(lines: str) -> int:
-    events = [json.loads(line) for line in lines.splitlines()]
-    return max(int(event["bytes"]) for event in events if event["type"] == "ProgressBytes")
