@@ -5,7 +5,12 @@ from pathlib import Path
 
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.oci.refnames import image_ref, layer_ref
-from bootc_build.onhost.ostree.images import GarbagePlan, collect_garbage, plan_garbage
+from bootc_build.onhost.ostree.images import (
+    GarbagePlan,
+    collect_garbage,
+    drop_unneeded_refs,
+    plan_garbage,
+)
 from bootc_build.onhost.ostree.repo import Repo
 from bootc_build.onhost.progress import Silent
 from bootc_build.onhost.pull import PulledImage, pull
@@ -84,3 +89,18 @@ def test_upstreams_guard_of_a_base_lasts_as_long_as_its_deployment(
     assert guard not in repo.refs("ostree/container")
     assert removed.layers == 1
     assert not repo.has_commit(old.merge_commit)
+
+
+def test_layers_of_an_interrupted_fetch_stay_where_they_are_wanted_again(
+    repo: Repo, tmp_path: Path
+) -> None:
+    old, new = two_images(repo, tmp_path)
+    half = layer_ref("sha256:" + "5" * 64)
+    repo.set_ref(half, repo.resolve_ref(layer_ref(new.manifest.layers[0].digest)))
+    plan = drop_unneeded_refs(
+        repo, needed_images=[NEW], deployed=[new.merge_commit], keep_unfinished=True
+    )
+    assert plan.layers == (layer_ref(old.manifest.layers[1].digest),)
+    assert half in repo.refs("ostree/container")
+    drop_unneeded_refs(repo, needed_images=[NEW], deployed=[new.merge_commit])
+    assert half not in repo.refs("ostree/container")

@@ -25,7 +25,7 @@ def tidy(sysroot: "Sysroot") -> None:
     Raises:
         UserError: libostree cannot.
     """
-    if _drop_refs(sysroot):
+    if _drop_refs(sysroot, keep_unfinished=True):
         _remove(sysroot)
 
 
@@ -35,11 +35,11 @@ def clean_up(sysroot: "Sysroot") -> None:
     Raises:
         UserError: libostree cannot.
     """
-    _drop_refs(sysroot)
+    _drop_refs(sysroot, keep_unfinished=False)
     _remove(sysroot)
 
 
-def _drop_refs(sysroot: "Sysroot") -> bool:
+def _drop_refs(sysroot: "Sysroot", *, keep_unfinished: bool) -> bool:
     """Whether there were any."""
     deployments = sysroot.deployments()
     images = [tracked_image(deployment) for deployment in deployments]
@@ -49,6 +49,7 @@ def _drop_refs(sysroot: "Sysroot") -> bool:
             sysroot.repo,
             needed_images=[image for image in images if image is not None],
             deployed=[deployment.checksum for deployment in deployments],
+            keep_unfinished=keep_unfinished,
         )
         return bool(gone.images or gone.layers)
     return False

@@ -1,7 +1,8 @@
 """Images in a repository: what is stored of them, and removing what nothing needs."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import gi
 
@@ -109,7 +110,11 @@ class Collected:
 
 
 def drop_unneeded_refs(
-    repo: Repo, *, needed_images: Iterable[ImageReference], deployed: Iterable[str]
+    repo: Repo,
+    *,
+    needed_images: Iterable[ImageReference],
+    deployed: Iterable[str],
+    keep_unfinished: bool = False,
 ) -> GarbagePlan:
     """Remove image refs that no deployment was made from, base refs of gone ones, layer refs that no image has.
 
@@ -119,6 +124,8 @@ def drop_unneeded_refs(
         repo: the system's repository; no transaction may be open.
         needed_images: references of all deployments' origins.
         deployed: commits of all deployments (booted, staged, rollback, pinned); they need not have a ref.
+        keep_unfinished: keep layers that no image which was ever merged has: a fetch that was interrupted left them,
+            and goes on with them.
     """
     images = stored_images(repo)
     deployed = tuple(deployed)
@@ -134,9 +141,22 @@ def drop_unneeded_refs(
     plan = plan_garbage(
         images, repo.refs(LAYER_PREFIX), needed_images, layers_of, (*deployed, *bases)
     )
+    if keep_unfinished:
+        plan = replace(plan, layers=_of_merged_images(repo, plan.layers))
     for ref in (*plan.images, *gone_bases, *plan.layers):
         repo.set_ref(ref, None)
     return plan
+
+
+def _of_merged_images(repo: Repo, layers: Iterable[str]) -> tuple[str, ...]:
+    """Of layer refs those that belong to images of which the merge commit is there, or was dropped just now."""
+    merged: set[str] = set()
+    for commit in repo.commits() if layers else ():
+        with suppress(UserError):
+            metadata = load_image_metadata(repo, commit)
+            if metadata is not None:
+                merged.update(layer_ref(layer.digest) for layer in metadata.manifest.layers)
+    return tuple(ref for ref in layers if ref in merged)
 
 
 def _gone_bases(repo: Repo, deployed: Iterable[str]) -> list[str]:

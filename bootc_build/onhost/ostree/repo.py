@@ -85,6 +85,11 @@ class Repo:
         """Whether the commit object is there (its content may still be missing when it is partial)."""
         return bool(self.native.has_object(OSTree.ObjectType.COMMIT, commit, None)[1])
 
+    def commits(self) -> set[str]:
+        """Every commit that is there, whether a ref leads to it or not."""
+        found = self.native.list_commit_objects_starting_with("", None)[1]
+        return {name.unpack()[0] for name in found}
+
     def commit_metadata(self, commit: str) -> dict[str, object]:
         """Metadata that was written with a commit, in Python's own types.
 
