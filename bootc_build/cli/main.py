@@ -23,9 +23,11 @@ VERBS = {
     "disk": "install an image to disk files (raw, qcow2, ami, vmdk, vhd, gce, ova)",
     "publish": "make a cloud's image of a disk (ami)",
     "run": "boot an image or a disk in QEMU",
+    "test": "rehearse boot, upgrade and rollback of an image in QEMU, and run tests of your own",
     "inspect": "show what is in an image or a disk, without root or mounts",
     "diff": "show how two images, or two disks, differ",
 }
+_TAKE_DASHES = (["run"], ["test"])
 
 
 class Verb(Protocol):
@@ -72,15 +74,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bootc-build`` with ``argv`` (the process's own by default) and return its exit status."""
     unwind_on_signals()
     argv = list(sys.argv[1:] if argv is None else argv)
-    # What follows "--" is the guest's: argparse would lose it where options stand before it.
-    at = argv.index("--") if argv[:1] == ["run"] and "--" in argv else len(argv)
-    argv, in_guest = argv[:at], argv[at + 1 :]
+    # What follows "--" is the guest's or pytest's: argparse would lose it where options stand before it.
+    at = argv.index("--") if argv[:1] in _TAKE_DASHES and "--" in argv else len(argv)
+    argv, after_dashes = argv[:at], argv[at + 1 :]
     parser = build_parser(argv[0] if argv and argv[0] in VERBS else None)
     args, unknown = parser.parse_known_args(argv)
     # Only a verb that hands flags on to another program takes what it does not know.
     if unknown and not hasattr(args, "passed_on"):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    args.passed_on, args.in_guest = unknown, in_guest
+    args.passed_on, args.after_dashes = unknown, after_dashes
     progress = StderrProgress(-1 if args.quiet else args.verbose)
     own_failure = 125 if args.verb == "run" else 1
     try:

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     acceleration = find_acceleration()
     with Machine(spec, acceleration=acceleration, log=args.console_log) as machine:
         progress.step(f"Booting {args.target} ({spec.firmware}, {acceleration.accelerator})")
-        if args.in_guest:
+        if args.after_dashes:
             return _run_command(machine, args, progress)
         machine.start()
         progress.step("The console follows; Ctrl-] turns the machine off")
@@ -90,7 +90,7 @@ def _spec(args: argparse.Namespace, progress: StderrProgress) -> MachineSpec:
         firmware=Firmware(args.firmware),
         forwards=tuple(_forward(text) for text in args.forward),
         # On the terminal a restart is the user's own; for a command it is trouble.
-        may_reboot=not args.in_guest,
+        may_reboot=not args.after_dashes,
     )
 
 
@@ -105,7 +105,7 @@ def _run_command(machine: Machine, args: argparse.Namespace, progress: StderrPro
     machine.start()
     machine.console.add_line_listener(progress.detail)
     machine.wait_for_shell()
-    command = shlex.join(args.in_guest)
+    command = shlex.join(args.after_dashes)
     progress.step(f"Running {command}")
     result = machine.execute(command, seconds=float("inf"))
     sys.stdout.buffer.write(result.stdout)

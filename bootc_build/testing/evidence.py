@@ -18,7 +18,7 @@ from bootc_build.onhost.errors import UserError
 from bootc_build.testing.artifacts import MachineArtifacts, save_last_state
 from bootc_build.testing.junit import add_attachments, artifact_properties
 from bootc_build.testing.options import chosen
-from bootc_build.testing.rerun import rerun_command, rerun_prefix
+from bootc_build.testing.rerun import RERUN, rerun_command, rerun_prefix
 
 # Every pytest run where this package is installed loads this, so what is heavy waits for its use.
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ class Evidence:
         return result
 
     def _rerun(self, nodeid: str) -> str:
+        if (command := self._config.stash.get(RERUN, None)) is not None:
+            return command(nodeid)
         return rerun_command(
             self._prefix,
             nodeid,

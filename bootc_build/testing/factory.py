@@ -101,7 +101,9 @@ class MachineFactory:
         self._wishes = Wishes.of(node)
         self._cold = node.get_closest_marker("bootc_cold") is not None
         self._accelerator = Accelerator(accelerator) if accelerator else None
-        self._slots = Slots(None if slots is None else _number(slots))
+        self._slots = Slots(
+            None if slots is None else _number("slots", slots, "number of machines")
+        )
         self._shelf = snapshot_shelf(bound=None if bound is None else parse_size(bound))
 
     def __call__(
@@ -137,7 +139,7 @@ class MachineFactory:
                 target = target.name
             path = target if isinstance(target, Path) else self._disk(target, follows)
         name = f"machine{len(self._machines) + 1}"
-        made_of = replace(spec or MachineSpec(name=name), disks=(Disk.open(path),))
+        made_of = replace(spec or self._usual_spec(name), disks=(Disk.open(path),))
         made_of = self._wishes.applied_to(made_of, firmware)
         self._folder.mkdir(parents=True, exist_ok=True)
         system = target.name if isinstance(target, Path) else target
@@ -161,6 +163,17 @@ class MachineFactory:
             for registry in registries:
                 registry.configure(machine, GUEST_NAME)
         return machine
+
+    def _usual_spec(self, name: str) -> MachineSpec:
+        """What machines are made of where their test says nothing else."""
+        memory = chosen(self._node.config, "memory")
+        return MachineSpec(
+            name=name,
+            memory_mib=MachineSpec.memory_mib
+            if memory is None
+            else _number("memory", memory, "number of MiB"),
+            firmware=Firmware(chosen(self._node.config, "firmware") or MachineSpec.firmware),
+        )
 
     def _registries_of(self, origin: str | None) -> list[Registry]:
         """The test's registries that a machine with this origin follows."""
@@ -204,9 +217,9 @@ class MachineFactory:
         return cached_disk(image, Silent(), target=target)
 
 
-def _number(text: str) -> int:
+def _number(option: str, text: str, what: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--bootc-slots {text} is no number of machines.", "Give 1 or more.")
+        raise UsageError(f"--bootc-{option} {text} is no {what}.", "Give 1 or more.")
     return int(text)
 
 

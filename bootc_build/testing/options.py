@@ -26,6 +26,19 @@ class Option(NamedTuple):
 
 OPTIONS = (
     Option("accel", "how QEMU runs guests", "{kvm,tcg}", ("kvm", "tcg")),
+    Option("image", "the image under test, for the fixture bootc_image", "IMAGE"),
+    Option(
+        "upgrade-to",
+        "the image to upgrade to, for bootc_next_image (default: a small layer more is made)",
+        "IMAGE",
+    ),
+    Option(
+        "firmware",
+        "of machines for which their test asks for no other (default: bios)",
+        "{bios,uefi,uefi-secure}",
+        ("bios", "uefi", "uefi-secure"),
+    ),
+    Option("memory", "of machines for which their test asks for no other (default: 1024)", "MIB"),
     Option(
         "keep",
         "of which tests the machines' files stay (default: failed)",
@@ -36,6 +49,11 @@ OPTIONS = (
         "artifacts",
         "folder for the machines' files (default: one of pytest's temporary folders)",
         "DIR",
+    ),
+    Option(
+        "report",
+        "write a report for the browser, one HTML file with the machines' consoles inside",
+        "FILE",
     ),
     Option(
         "slots",

@@ -17,7 +17,11 @@ from bootc_build.testing.options import chosen_path, declare
 if TYPE_CHECKING:
     from bootc_build.testing.factory import MachineFactory
 
-pytest_plugins = ["bootc_build.testing.registry", "bootc_build.testing.limits"]
+pytest_plugins = [
+    "bootc_build.testing.registry",
+    "bootc_build.testing.limits",
+    "bootc_build.testing.subject",
+]
 
 _MARKERS = (
     "bootc_vm(memory=MIB, cpus=N, firmware=KIND, machines=N): what its machines are made of, and how many",
@@ -45,6 +49,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
     check_options(config)
     config.pluginmanager.register(Evidence(config), "bootc-evidence")
+    from bootc_build.testing.report.collect import ReportCollector, report_path  # noqa: PLC0415
+
+    if (path := report_path(config)) is not None:
+        config.pluginmanager.register(ReportCollector(path), "bootc-report")
 
 
 @pytest.fixture(scope="session")

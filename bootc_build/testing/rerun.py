@@ -2,7 +2,12 @@
 
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+import pytest
+
+# Where another program runs pytest: gives that program's command for a test's id.
+RERUN: pytest.StashKey[Callable[[str], str]] = pytest.StashKey()
 
 # What chooses tests, spreads them or tells of them is not part of how one test is run; those in the second
 # row take a value.
