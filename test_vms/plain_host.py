@@ -11,6 +11,7 @@ from bootc_build.onhost.host.origin import Origin
 from bootc_build.onhost.install import bootloader
 from bootc_build.onhost.progress import Silent
 from bootc_build.tools.buildah import working_container
+from bootc_build.tools.sizes import GIB
 
 BRANCH = "debian/plain"
 _MENU = "usr/lib/plain-host/menu"
@@ -39,7 +40,7 @@ def make_disk(image: str, folder: Path) -> Path:
         subprocess.run([tree / _MENU, "-o", boot / "loader/grub.cfg"], check=True)
     shutil.rmtree(tree)
     installed = trees.split(sysroot)
-    plan = plan_disk(identity, trees.settle(installed, 1), timestamp=1)
+    plan = plan_disk(identity, trees.settle(installed, 1), timestamp=1, size=10 * GIB)
     disk = folder / "disk.raw"
     write_raw_disk(plan, installed, disk, Silent())
     for each in (installed.root, installed.boot, installed.esp):

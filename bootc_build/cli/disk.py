@@ -7,10 +7,14 @@ import re
 from pathlib import Path
 
 from bootc_build.cli.output import StderrProgress
+from bootc_build.config.disk import FILE_SYSTEMS
+from bootc_build.config.load import load_configuration
+from bootc_build.config.schema import disk_schema
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.deliver import WrittenDisk
 from bootc_build.disk.ec2 import CloudInit
 from bootc_build.disk.formats import Compression, DiskType
+from bootc_build.disk.layout import Overrides
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.tools.sizes import in_words, parse_size
 
@@ -41,7 +45,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         metavar="SIZE",
-        help="size of the whole disk, like 20G (default: 10G, or more where the image wants it)",
+        help="size of the whole disk, like 20G (default: the smallest that holds the image and its updates)",
+    )
+    parser.add_argument(
+        "--root-size",
+        metavar="SIZE",
+        help="size of the root partition, which then does not grow at boot (default: what is left)",
+    )
+    parser.add_argument(
+        "--updates",
+        type=int,
+        metavar="N",
+        help="how many further versions of the image shall fit beside the first (default: 1)",
+    )
+    parser.add_argument(
+        "--filesystem",
+        choices=FILE_SYSTEMS,
+        help="of the root (default: what the image asks for, or ext4)",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="disk.yaml, or bootc-image-builder's config.toml or config.json; flags come before it "
+        "(default: the one that the image brings along)",
+    )
+    parser.add_argument(
+        "--print-schema",
+        action=_PrintSchema,
+        nargs=0,
+        help="print the JSON Schema of disk.yaml, and do nothing else",
     )
     parser.add_argument(
         "--target-imgref",
@@ -94,6 +127,8 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
         bound_images=args.bound_images,
         compression=Compression(args.compression),
         cloud_init=CloudInit(args.cloud_init),
+        configuration=None if args.config is None else load_configuration(args.config),
+        overrides=_overrides(args),
     )
     if os.geteuid() != 0:
         raise UserError(
@@ -104,6 +139,21 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     progress.step("Done")
     print(_as_json(written) if args.format == "json" else _as_text(written))
     return 0
+
+
+def _overrides(args: argparse.Namespace) -> Overrides:
+    if args.updates is not None and args.updates < 0:
+        raise UsageError(f"--updates is {args.updates}.", "Give 0 or more.")
+    root_size = None if args.root_size is None else parse_size(args.root_size)
+    return Overrides(args.filesystem, root_size, args.updates)
+
+
+class _PrintSchema(argparse.Action):
+    """Prints the JSON Schema of disk.yaml, and that is all."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_args: object) -> None:
+        print(disk_schema(), end="")
+        parser.exit()
 
 
 def _types(text: str) -> list[DiskType]:

@@ -1,23 +1,36 @@
 """Write a disk file from a plan and the trees: every byte goes straight to its place, once."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from bootc_build.disk.plan import DiskPlan, Partition, Role
+from bootc_build.disk.plan import DiskPlan, Layout, Partition, Role
 from bootc_build.disk.trees import Trees
+from bootc_build.disk.xfs import XfsMaker
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install.bootsector import patch_boot_image, patch_core_image
 from bootc_build.onhost.progress import Progress
-from bootc_build.tools import e2fsprogs, sfdisk
+from bootc_build.tools import e2fsprogs, mkfs, sfdisk
 from bootc_build.tools.mtools import FatVolume
+from bootc_build.tools.sparse import copy_into
 
 BOOT_LABEL = "boot"
-ROOT_LABEL = "root"
 ESP_LABEL = "EFI-SYSTEM"
 
 
-def write_raw_disk(plan: DiskPlan, trees: Trees, disk: Path, progress: Progress) -> None:
+def write_raw_disk(
+    plan: DiskPlan, trees: Trees, disk: Path, progress: Progress, *, xfs: XfsMaker | None = None
+) -> None:
     """Make the raw disk file ``disk``, sparse. It must not exist; a failure may leave it unfinished.
+
+    Args:
+        plan: what it shall be like.
+        trees: what goes on it, in the folder of ``disk``.
+        disk: the file.
+        progress: hears of the steps.
+        xfs: makes file systems of that kind, if there are any.
 
     Raises:
         MissingProgramError, CommandError, UserError, OSError (no space left).
@@ -30,13 +43,16 @@ def write_raw_disk(plan: DiskPlan, trees: Trees, disk: Path, progress: Progress)
         write_bios_boot_loader(plan, trees, disk)
     progress.step("Writing the EFI system partition")
     write_esp(plan, trees.esp, disk)
-    progress.step("Writing the /boot file system")
-    write_ext4(plan, Role.BOOT, trees.boot, disk)
-    progress.step("Writing the root file system")
-    write_ext4(plan, Role.ROOT, trees.root, disk)
-    e2fsprogs.make_immutable(
-        slot(disk, plan.partition(Role.ROOT)), trees.deployment_roots(), plan.timestamp
-    )
+    for partition in plan.partitions:
+        if partition.role is Role.SWAP:
+            write_swap(plan, partition, disk)
+        elif (content := _content(plan.layout, partition, trees)) is not None:
+            progress.step(f"Writing the file system of {content.mountpoint}")
+            _fill(plan, partition, content, disk, xfs)
+    if plan.layout.filesystem == "ext4":
+        e2fsprogs.make_immutable(
+            slot(disk, plan.partition(Role.ROOT)), trees.deployment_roots(), plan.timestamp
+        )
 
 
 def write_partition_table(plan: DiskPlan, disk: Path) -> None:
@@ -52,7 +68,8 @@ def write_partition_table(plan: DiskPlan, disk: Path) -> None:
             part.sectors,
             part.type_guid,
             part.guid,
-            part.role.value,
+            part.name,
+            part.attributes,
         )
         for part in plan.partitions
     ]
@@ -90,23 +107,69 @@ def write_esp(plan: DiskPlan, tree: Path, disk: Path) -> None:
     volume.copy_tree(tree)
 
 
-def write_ext4(plan: DiskPlan, role: Role, tree: Path, disk: Path) -> None:
-    """Write the file system of /boot or of root.
+def write_swap(plan: DiskPlan, partition: Partition, disk: Path) -> None:
+    """Make a partition a swap area.
 
     Raises:
         MissingProgramError, CommandError.
     """
-    identity = plan.identity
-    place = slot(disk, plan.partition(role))
-    e2fsprogs.make_ext4(
-        place,
-        tree,
-        uuid=identity.boot_uuid if role is Role.BOOT else identity.root_uuid,
-        hash_seed=identity.uuid(f"{role.value} hash seed"),
-        label=BOOT_LABEL if role is Role.BOOT else ROOT_LABEL,
-        timestamp=plan.timestamp,
-    )
-    e2fsprogs.freeze_times(place, plan.timestamp)
+    with _apart(partition, disk) as file:
+        uuid = plan.identity.file_system(Role.SWAP)
+        mkfs.make_swap(file, uuid=uuid, label=plan.layout.swap_label)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What becomes of a partition: a file system of a kind, with a label and the files of a tree."""
+
+    mountpoint: str
+    kind: str
+    label: str
+    tree: Path
+
+
+def _content(layout: Layout, partition: Partition, trees: Trees) -> _Content | None:
+    if partition.role is Role.BOOT:
+        return _Content("/boot", "ext4", BOOT_LABEL, trees.boot)
+    if partition.role is Role.ROOT:
+        return _Content("/", layout.filesystem, layout.root_label, trees.root)
+    if partition.extra is None:
+        return None
+    extra = partition.extra
+    return _Content(extra.mountpoint, extra.filesystem, extra.label, trees.extras[extra.mountpoint])
+
+
+def _fill(
+    plan: DiskPlan, partition: Partition, content: _Content, disk: Path, xfs: XfsMaker | None
+) -> None:
+    point = partition.extra.mountpoint if partition.extra else ""
+    uuid = plan.identity.file_system(partition.role, point)
+    tree, label = content.tree, content.label
+    if content.kind == "ext4":
+        place = slot(disk, partition)
+        purpose = " ".join(filter(None, (partition.role.value, point, "hash seed")))
+        seed = plan.identity.uuid(purpose)
+        e2fsprogs.make_ext4(
+            place, tree, uuid=uuid, hash_seed=seed, label=label, timestamp=plan.timestamp
+        )
+        e2fsprogs.freeze_times(place, plan.timestamp)
+        return
+    with _apart(partition, disk) as file:
+        if content.kind == "btrfs":
+            mkfs.make_btrfs(file, tree, uuid=uuid, label=label, timestamp=plan.timestamp)
+        elif xfs is not None:
+            xfs(file, tree, uuid, label)
+
+
+@contextmanager
+def _apart(partition: Partition, disk: Path) -> Iterator[Path]:
+    """A file of the partition's size for programs that know no offset; what it then holds goes to the disk."""
+    file = disk.with_name(f"{disk.name}.part{partition.number}")
+    with file.open("xb") as made:
+        made.truncate(partition.size)
+    yield file
+    copy_into(file, disk, partition.start)
+    file.unlink()
 
 
 def slot(disk: Path, partition: Partition) -> e2fsprogs.Ext4Slot:

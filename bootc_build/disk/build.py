@@ -1,10 +1,12 @@
 """From an image in local storage to disk files: the order of the steps, and who cleans up after them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from bootc_build.config.disk import DiskConfiguration
+from bootc_build.config.in_image import image_configuration
 from bootc_build.disk import deliver, ec2, preflight, trees
 from bootc_build.disk.assemble import write_raw_disk
 from bootc_build.disk.bootable import check_image, check_root
@@ -17,17 +19,21 @@ from bootc_build.disk.formats import (
     size_unit,
     write_formats,
 )
-from bootc_build.disk.plan import Contents, Identity, plan_disk
+from bootc_build.disk.layout import Overrides, image_layout, requested_layout
+from bootc_build.disk.plan import Contents, Identity, Layout, plan_disk
 from bootc_build.disk.populate import Installation, install_image
+from bootc_build.disk.settings.apply import Settings, apply_settings
 from bootc_build.disk.worktree import remove_tree, work_tree
+from bootc_build.disk.xfs import XfsMaker, find_xfs_maker
 from bootc_build.onhost.errors import UsageError
+from bootc_build.onhost.install.configuration import load_configuration
 from bootc_build.onhost.oci.reference import TRANSPORTS, ImageReference
 from bootc_build.onhost.progress import Progress
 from bootc_build.tools.buildah import WorkingContainer, working_container
 from bootc_build.tools.podman import LocalImage, image_store
 
 # Counted into every identifier, so that disks of different layouts never share one.
-_LAYOUT_VERSION = 1
+_LAYOUT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class DiskRequest:
         compression: of qcow2.
         cloud_init: whether it shall run; EC2's disk must have it unless it is not wanted.
         manifest: write NAME.manifest.json beside the files, with their checksums.
+        configuration: layout, accounts and settings; None for what the image brings along.
+        overrides: what comes before the configuration.
     """
 
     image: str
@@ -61,12 +69,25 @@ class DiskRequest:
     compression: Compression = Compression.ZSTD
     cloud_init: CloudInit = CloudInit.IMAGE
     manifest: bool = True
+    configuration: DiskConfiguration | None = None
+    overrides: Overrides = field(default_factory=Overrides)
 
     @property
-    def kernel_arguments(self) -> tuple[str, ...]:
+    def asked(self) -> DiskConfiguration:
+        """The configuration as far as the user gives it."""
+        return self.overrides.over(self.configuration or DiskConfiguration())
+
+    @property
+    def disk_size(self) -> int | None:
+        """Bytes of the whole disk, if they were said."""
+        return self.asked.size if self.size is None else self.size
+
+    def kernel_arguments(self, configured: DiskConfiguration) -> tuple[str, ...]:
         """The user's, and what the types want besides."""
         return ec2.kernel_arguments(
-            self.kargs, ec2=DiskType.AMI in self.types, cloud_init=self.cloud_init
+            (*configured.kernel_arguments, *self.kargs),
+            ec2=DiskType.AMI in self.types,
+            cloud_init=self.cloud_init,
         )
 
 
@@ -86,32 +107,23 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
     timestamp = int(image.created.timestamp())
     identity = Identity.derive(image.digest, _configuration(request, target))
     # Known to be too small already? Compare before the work, with what the layers say.
-    unit = size_unit(request.types)
-    plan_disk(
-        identity, Contents(image.size_bytes), timestamp=timestamp, size=request.size, unit=unit
+    plan = partial(
+        plan_disk,
+        identity,
+        timestamp=timestamp,
+        size=request.disk_size,
+        unit=size_unit(request.types),
     )
+    plan(Contents(image.size_bytes), layout=requested_layout(request.asked))
     with work_tree(request.output) as work, preflight.full_disk_explained(request.output):
         preflight.check_space(work, image.size_bytes, request.types)
-        installed = _install(
-            request,
-            image,
-            Installation(
-                target,
-                request.kernel_arguments,
-                request.root_keys,
-                identity,
-                timestamp,
-                request.bound_images,
-            ),
-            work,
-            progress,
-        )
-        contents = trees.settle(installed, timestamp)
-        plan = plan_disk(identity, contents, timestamp=timestamp, size=request.size, unit=unit)
+        installed = _install(request, image, target, identity, work=work, progress=progress)
+        contents = trees.settle(installed.trees, timestamp)
         raw = work / "disk.raw"
-        write_raw_disk(plan, installed, raw, progress)
+        planned = plan(contents, layout=installed.layout)
+        write_raw_disk(planned, installed.trees, raw, progress, xfs=installed.xfs)
         # Its space is wanted for the formats that follow.
-        remove_tree(installed.root)
+        remove_tree(installed.trees.root)
         options = FormatOptions(
             request.types, request.name, request.compression, identity, timestamp
         )
@@ -160,18 +172,30 @@ def _configuration(request: DiskRequest, target: ImageReference) -> dict[str, ob
         "layout": _LAYOUT_VERSION,
         "size": request.size,
         "target": target.to_origin(),
-        "kargs": list(request.kernel_arguments),
+        "kargs": list(request.kernel_arguments(request.asked)),
         "root_keys": request.root_keys,
+        "configuration": request.asked.model_dump(mode="json", exclude_defaults=True),
     }
+
+
+@dataclass(frozen=True)
+class _Installed:
+    """What the image's installer and the configuration left: trees, the layout they are for, what makes an XFS."""
+
+    trees: trees.Trees
+    layout: Layout
+    xfs: XfsMaker | None
 
 
 def _install(
     request: DiskRequest,
     image: LocalImage,
-    installation: Installation,
+    target: ImageReference,
+    identity: Identity,
+    *,
     work: Path,
     progress: Progress,
-) -> trees.Trees:
+) -> _Installed:
     with working_container(image.id) as container:
         root = container.mount()
         check_root(request.image, root)
@@ -179,8 +203,25 @@ def _install(
             ec2.check_root(
                 request.image, root, request.cloud_init, partial(_initramfs_files, container)
             )
-        target = install_image(container, image, work, installation, progress)
-    return trees.split(target)
+        wanted = request.asked
+        if request.configuration is None and (found := image_configuration(root)) is not None:
+            progress.step("Taking the configuration that the image has")
+            wanted = request.overrides.over(found)
+        layout = image_layout(wanted, root, load_configuration(root))
+        preflight.check_programs_for(layout)
+        xfs = find_xfs_maker(container, image.id) if "xfs" in layout.kinds else None
+        installation = Installation(
+            target,
+            request.kernel_arguments(wanted),
+            request.root_keys,
+            identity,
+            int(image.created.timestamp()),
+            request.bound_images,
+        )
+        tree = install_image(container, image, work, installation, progress)
+        apply_settings(container, tree, Settings(wanted, identity, layout), progress)
+    parts = trees.split(tree, [extra.mountpoint for extra in layout.extras])
+    return _Installed(parts, layout, xfs)
 
 
 def _initramfs_files(container: WorkingContainer) -> str | None:

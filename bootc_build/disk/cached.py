@@ -24,6 +24,8 @@ from bootc_build.tools.sizes import GIB
 
 DEFAULT_BOUND = 16 * GIB
 BOUND_VARIABLE = "BOOTC_BUILD_DISK_CACHE"
+# Room for whatever is tried out; most of it is a hole.
+_DISK_BYTES = 10 * GIB
 _held: dict[Path, Held] = {}
 
 
@@ -70,7 +72,13 @@ def cached_disk(
                 "Run it with sudo.",
             )
         request = DiskRequest(
-            image, [DiskType.RAW], output=place, target=target, kargs=kargs, manifest=False
+            image,
+            [DiskType.RAW],
+            output=place,
+            size=_DISK_BYTES,
+            target=target,
+            kargs=kargs,
+            manifest=False,
         )
         build_disk(request, progress)
 

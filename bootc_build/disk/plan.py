@@ -7,20 +7,22 @@ Sizes and offsets are in bytes; a sector is 512 bytes; every partition begins an
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Self
 from uuid import UUID, uuid5
 
+from bootc_build.disk.capacity import capacity, smallest_size
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.sizes import GIB, MIB, in_words
 
 SECTOR = 512
-DEFAULT_DISK_BYTES = 10 * GIB
 BIOS_BOOT_BYTES = MIB
-# Room for shim, GRUB and firmware updates; 2 sectors a cluster make it FAT32 by the cluster count.
+# Room for shim, GRUB and firmware updates.
 ESP_BYTES = 128 * MIB
+# 2 sectors a cluster make it FAT32 by the cluster count: 65,525 of them at least.
+_SMALLEST_ESP = 66 * MIB
 # Three kernels with large initramfs files: the booted one, the one before, the one being staged.
 BOOT_BYTES = 1024 * MIB
 
@@ -28,9 +30,10 @@ BOOT_BYTES = 1024 * MIB
 _TABLE_BYTES = MIB
 
 _NAMESPACE = UUID("a9d3b0f6-5b7e-4d43-9a3e-5f4f1f0c2d11")
-# What ext4 itself takes: journal, inode tables (1/64), group descriptors, partly filled blocks.
-_EXT4_FIXED_BYTES = 96 * MIB
-_EXT4_SHARE = 0.06
+# For logs, caches and what people install, on the root or wherever /var is.
+MACHINE_BYTES = 256 * MIB
+# systemd grows the file system of a partition with this attribute (Discoverable Partitions Specification).
+GROW_ATTRIBUTE = 59
 
 
 class Role(Enum):
@@ -39,17 +42,83 @@ class Role(Enum):
     BIOS_BOOT = "bios-boot"
     ESP = "esp"
     BOOT = "boot"
+    SWAP = "swap"
+    EXTRA = "extra"
     ROOT = "root"
 
 
+LINUX_DATA = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 # The Discoverable Partitions Specification and the GPT registry of types. /boot is plain Linux data and
 # not XBOOTLDR: systemd-gpt-auto-generator mounts that type with nosymfollow, and /boot/loader is a link.
 _TYPES = {
     Role.BIOS_BOOT: UUID("21686148-6449-6e6f-744e-656564454649"),
     Role.ESP: UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b"),
-    Role.BOOT: UUID("0fc63daf-8483-4772-8e79-3d69d8477de4"),
+    Role.BOOT: LINUX_DATA,
+    Role.SWAP: UUID("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f"),
+    Role.EXTRA: LINUX_DATA,
     Role.ROOT: UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"),
 }
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A further file system.
+
+    Attributes:
+        mountpoint: absolute, without links on the way.
+        size: bytes of its partition.
+        filesystem: ext4, btrfs or xfs.
+        label: of the file system.
+        options: of the mount.
+        name: in the partition table.
+        type_guid: GPT type.
+        guid: GPT unique id, or None for a derived one.
+    """
+
+    mountpoint: str
+    size: int
+    filesystem: str = "ext4"
+    label: str = ""
+    options: tuple[str, ...] = ()
+    name: str = ""
+    type_guid: UUID = LINUX_DATA
+    guid: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is wanted of a disk's partitions; sizes in bytes.
+
+    Attributes:
+        filesystem: of the root.
+        root_label: of the root file system.
+        root_size: of the root's partition exactly, or None for what is left; then it grows with the disk.
+        root_minimum: of the root's partition at least.
+        boot_size: of the partition of /boot.
+        esp_size: of the EFI system partition.
+        swap_size: of the swap partition; 0 for none.
+        swap_label: its label.
+        extras: further file systems.
+        updates: how many further versions of the system fit beside the first.
+        minimum: of the whole disk at least.
+    """
+
+    filesystem: str = "ext4"
+    root_label: str = "root"
+    root_size: int | None = None
+    root_minimum: int = 0
+    boot_size: int = BOOT_BYTES
+    esp_size: int = ESP_BYTES
+    swap_size: int = 0
+    swap_label: str = "swap"
+    extras: tuple[Extra, ...] = ()
+    updates: int = 1
+    minimum: int = 0
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The types of file systems, /boot apart."""
+        return frozenset({self.filesystem, *(extra.filesystem for extra in self.extras)})
 
 
 @dataclass(frozen=True)
@@ -63,6 +132,9 @@ class Partition:
         size: length in bytes.
         type_guid: GPT type.
         guid: GPT unique id.
+        name: in the partition table.
+        attributes: numbers of the GPT attribute bits that are set.
+        extra: the further file system that it is for.
     """
 
     role: Role
@@ -71,6 +143,9 @@ class Partition:
     size: int
     type_guid: UUID
     guid: UUID
+    name: str
+    attributes: tuple[int, ...] = ()
+    extra: Extra | None = None
 
     @property
     def start_sector(self) -> int:
@@ -112,6 +187,11 @@ class Identity:
         """UUID of the root file system."""
         return self.uuid("root file system")
 
+    def file_system(self, role: Role, mountpoint: str = "") -> UUID:
+        """UUID of a partition's file system, or of swap."""
+        own = {Role.BOOT: self.boot_uuid, Role.ROOT: self.root_uuid}
+        return own.get(role) or self.uuid(f"{role.value} file system {mountpoint}".rstrip())
+
     @property
     def esp_serial(self) -> int:
         """FAT volume serial number, 32 bits."""
@@ -120,11 +200,12 @@ class Identity:
 
 @dataclass(frozen=True)
 class Contents:
-    """How much there is to store, in bytes as the file system will allocate them."""
+    """How much there is to store, in bytes as the file system will allocate them; extras by mount point."""
 
     root: int
     boot: int = 0
     esp: int = 0
+    extras: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,12 +217,14 @@ class DiskPlan:
         identity: its identifiers.
         timestamp: seconds since the epoch, for every time that would otherwise be "now".
         partitions: in the order of the disk.
+        layout: what was wanted.
     """
 
     size: int
     identity: Identity
     timestamp: int
     partitions: tuple[Partition, ...]
+    layout: Layout = Layout()
 
     def partition(self, role: Role) -> Partition:
         """The partition with this role."""
@@ -155,6 +238,7 @@ def plan_disk(
     timestamp: int,
     size: int | None = None,
     unit: int = MIB,
+    layout: Layout = Layout(),
 ) -> DiskPlan:
     """Lay out a disk.
 
@@ -162,8 +246,9 @@ def plan_disk(
         identity: where the identifiers come from.
         contents: what has to fit, measured or estimated.
         timestamp: seconds since the epoch.
-        size: bytes of the whole disk; None for 10 GiB, or more where the contents want it.
+        size: bytes of the whole disk; None for the smallest that holds the contents and the updates.
         unit: what the size must be a multiple of, for the sake of where the disk goes.
+        layout: what is wanted of the partitions.
 
     Raises:
         UsageError: the contents do not fit, or the size is no multiple.
@@ -173,15 +258,10 @@ def plan_disk(
             f"A disk of {in_words(size)} cannot be a volume of the clouds that are asked for.",
             f"Give --size in whole {in_words(unit).removeprefix('1 ')}, like {-(-size // GIB)}G.",
         )
-    _check_fits("/boot", contents.boot, BOOT_BYTES)
-    if contents.esp > ESP_BYTES * 9 // 10:
-        raise UsageError(
-            f"The boot loader's files need {contents.esp} bytes, the EFI system partition has {ESP_BYTES}."
-        )
-    needed = smallest_disk(contents)
+    _check_fits(contents, layout)
+    needed = smallest_disk(contents, layout)
     if size is None:
-        # The next version is stored beside this one before this one goes.
-        size = max(DEFAULT_DISK_BYTES, _round_up(needed + ext4_bytes(contents.root), GIB))
+        size = max(_disk_with_root(layout, _comfortable_root(contents, layout)), layout.minimum)
         size = _round_up(size, unit)
     if size < needed:
         raise UsageError(
@@ -190,33 +270,96 @@ def plan_disk(
             f"{_round_up(needed + contents.root, GIB) // GIB}G or more.",
         )
     size = size // MIB * MIB
-    sizes = {Role.BIOS_BOOT: BIOS_BOOT_BYTES, Role.ESP: ESP_BYTES, Role.BOOT: BOOT_BYTES}
-    partitions = []
-    start = _TABLE_BYTES
-    for number, role in enumerate(Role, 1):
-        length = sizes.get(role, size - _TABLE_BYTES - start)
-        guid = identity.uuid(f"{role.value} partition")
-        partitions.append(Partition(role, number, start, length, _TYPES[role], guid))
-        start += length
-    return DiskPlan(size, identity, timestamp, tuple(partitions))
+    left = size - _disk_with_root(layout, 0)
+    partitions = tuple(_partitions(identity, layout, layout.root_size or left))
+    return DiskPlan(size, identity, timestamp, partitions, layout)
 
 
-def smallest_disk(contents: Contents) -> int:
+def smallest_disk(contents: Contents, layout: Layout = Layout()) -> int:
     """Bytes of the smallest disk that holds these contents, without room for an update."""
-    fixed = 2 * _TABLE_BYTES + BIOS_BOOT_BYTES + ESP_BYTES + BOOT_BYTES
-    return _round_up(fixed + ext4_bytes(contents.root), MIB)
+    root = max(smallest_size(layout.filesystem, contents.root), layout.root_minimum)
+    return max(_disk_with_root(layout, layout.root_size or root), layout.minimum)
 
 
-def ext4_bytes(contents: int) -> int:
-    """Bytes of an ext4 file system that holds ``contents`` bytes of files."""
-    return contents + int(contents * _EXT4_SHARE) + _EXT4_FIXED_BYTES
+def _comfortable_root(contents: Contents, layout: Layout) -> int:
+    """Bytes of a root partition that takes the updates too."""
+    if layout.root_size is not None:
+        return layout.root_size
+    # In the worst case, an update shares no file with what is there.
+    bytes_ = contents.root * (1 + layout.updates)
+    if all(each.mountpoint != "/var" for each in layout.extras):
+        bytes_ += MACHINE_BYTES
+    return max(smallest_size(layout.filesystem, bytes_), layout.root_minimum)
 
 
-def _check_fits(where: str, contents: int, size: int) -> None:
-    if ext4_bytes(contents) > size:
+def _disk_with_root(layout: Layout, root: int) -> int:
+    fixed = (BIOS_BOOT_BYTES, layout.esp_size, layout.boot_size, layout.swap_size)
+    sizes = (*fixed, *(each.size for each in layout.extras), root)
+    return 2 * _TABLE_BYTES + sum(_round_up(each, MIB) for each in sizes)
+
+
+def _partitions(identity: Identity, layout: Layout, root: int) -> Iterator[Partition]:
+    sizes = {
+        Role.BIOS_BOOT: BIOS_BOOT_BYTES,
+        Role.ESP: layout.esp_size,
+        Role.BOOT: layout.boot_size,
+        Role.SWAP: layout.swap_size,
+    }
+    wanted: list[tuple[Role, int, Extra | None]] = [
+        (role, size, None) for role, size in sizes.items() if size
+    ]
+    wanted += [(Role.EXTRA, each.size, each) for each in layout.extras]
+    # Last, so that it can grow.
+    wanted.append((Role.ROOT, root, None))
+    start = _TABLE_BYTES
+    for number, (role, size, extra) in enumerate(wanted, 1):
+        length = _round_up(size, MIB)
+        purpose = f"{role.value} {extra.mountpoint}" if extra else role.value
+        derived = identity.uuid(f"{purpose} partition")
+        grows = role is Role.ROOT and layout.root_size is None
+        yield Partition(
+            role,
+            number,
+            start,
+            length,
+            extra.type_guid if extra else _TYPES[role],
+            extra.guid or derived if extra else derived,
+            name=extra.name if extra else role.value,
+            attributes=(GROW_ATTRIBUTE,) if grows else (),
+            extra=extra,
+        )
+        start += length
+
+
+def _check_fits(contents: Contents, layout: Layout) -> None:
+    # An update puts its kernel beside those that are there before an old one goes.
+    _check_room("/boot", contents.boot * 2, "ext4", layout.boot_size, "boot.size")
+    if contents.esp > layout.esp_size * 9 // 10:
         raise UsageError(
-            f"The files for {where} need {in_words(ext4_bytes(contents))}, its partition has {in_words(size)}.",
-            "Make the kernel's initramfs smaller.",
+            f"The boot loader's files need {in_words(contents.esp)}, the EFI system partition has "
+            f"{in_words(layout.esp_size)}.",
+            "Give it more: esp.size",
+        )
+    if layout.esp_size < _SMALLEST_ESP:
+        raise UsageError(
+            f"An EFI system partition of {in_words(layout.esp_size)} is too small for FAT32.",
+            f"esp.size has to be {in_words(_SMALLEST_ESP)} or more.",
+        )
+    for extra in layout.extras:
+        inside = contents.extras.get(extra.mountpoint, 0)
+        key = "filesystems: size"
+        _check_room(extra.mountpoint, inside, extra.filesystem, extra.size, key)
+    if layout.root_size is not None:
+        _check_room("the root", contents.root, layout.filesystem, layout.root_size, "root.size")
+
+
+def _check_room(where: str, contents: int, filesystem: str, size: int, key: str) -> None:
+    needed = smallest_size(filesystem, contents)
+    if size < needed or capacity(filesystem, size) < contents:
+        raise UsageError(
+            f"The files for {where} need {in_words(needed)} of {filesystem}, its partition has "
+            f"{in_words(size)}.",
+            f"Give it more ({key}), or make the image smaller.",
         )
 
 

@@ -1,7 +1,8 @@
 """The installed tree, taken apart into what goes on each partition, and measured."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bootc_build.disk.plan import Contents
@@ -10,6 +11,7 @@ _BLOCK = 4096
 _BOOT = Path("boot")
 _EFI = Path("efi")
 _DEPLOYMENTS = Path("ostree/deploy")
+_STATEROOT = _DEPLOYMENTS / "default"
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,13 @@ class Trees:
         root: without the contents of /boot.
         boot: without the contents of /boot/efi.
         esp: what is below /boot/efi.
+        extras: for each mount point of a further file system what is below it.
     """
 
     root: Path
     boot: Path
     esp: Path
+    extras: Mapping[str, Path] = field(default_factory=dict)
 
     def deployment_roots(self) -> list[str]:
         """Absolute paths, in the root file system, of the folders that libostree keeps immutable."""
@@ -42,10 +46,27 @@ class Trees:
         return self.boot / "grub/i386-pc/boot.img"
 
 
-def split(target: Path) -> Trees:
-    """Move /boot and /boot/efi out of an installed tree; empty mount points stay in their places."""
+def split(target: Path, mountpoints: Sequence[str] = ()) -> Trees:
+    """Move /boot, /boot/efi and what is at further mount points out of an installed tree.
+
+    Empty mount points stay in their places.
+
+    Args:
+        target: the tree.
+        mountpoints: of further file systems; those below /var are the stateroot's.
+    """
+    extras = {
+        point: target.with_name(f"{target.name}.extra{number}")
+        for number, point in enumerate(mountpoints)
+    }
+    # The deepest first: /var/home is taken out of /var before that goes.
+    for point in sorted(extras, key=lambda point: -point.count("/")):
+        _take_out(target / _STATEROOT / point.lstrip("/"), extras[point], point)
     trees = Trees(
-        target, target.with_name(target.name + ".boot"), target.with_name(target.name + ".esp")
+        target,
+        target.with_name(target.name + ".boot"),
+        target.with_name(target.name + ".esp"),
+        extras,
     )
     efi, boot = target / _BOOT / _EFI, target / _BOOT
     if not boot.exists():
@@ -57,6 +78,19 @@ def split(target: Path) -> Trees:
             make_folder(apart)
         make_folder(mount_point)
     return trees
+
+
+def _take_out(mount_point: Path, apart: Path, point: str) -> None:
+    if point == "/var" or point.startswith("/var/"):
+        if mount_point.is_dir():
+            mode = mount_point.stat().st_mode & 0o7777
+            mount_point.rename(apart)
+            make_folder(mount_point)
+            mount_point.chmod(mode)
+            return
+        make_folder(mount_point)
+    # Elsewhere it is a folder of the image, which is empty.
+    make_folder(apart)
 
 
 def make_folder(path: Path) -> None:
@@ -71,7 +105,9 @@ def settle(trees: Trees, timestamp: int) -> Contents:
     Returns:
         Bytes of whole blocks, each inode counted once.
     """
-    return Contents(*(_settle(tree, timestamp) for tree in (trees.root, trees.boot, trees.esp)))
+    extras = {point: _settle(tree, timestamp) for point, tree in trees.extras.items()}
+    root, boot, esp = (_settle(tree, timestamp) for tree in (trees.root, trees.boot, trees.esp))
+    return Contents(root, boot, esp, extras)
 
 
 def _settle(tree: Path, timestamp: int) -> int:

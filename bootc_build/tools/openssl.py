@@ -111,3 +111,18 @@ def _issue(
         timeout=60,
     )
     return made
+
+
+def hash_password(password: str, salt: str) -> str:
+    """A password as /etc/shadow has it: crypt(5)'s $6$, salted.
+
+    Args:
+        password: one line.
+        salt: up to 16 letters and digits.
+
+    Raises:
+        MissingProgramError, CommandError.
+    """
+    return run(
+        ["openssl", "passwd", "-6", "-salt", salt, "-stdin"], input_text=f"{password}\n"
+    ).stdout.strip()

@@ -11,7 +11,7 @@ from bootc_build.onhost.process import run
 
 @dataclass(frozen=True)
 class GptEntry:
-    """One line of the table; start and length in 512-byte sectors."""
+    """One line of the table; start and length in 512-byte sectors, attributes as bit numbers."""
 
     number: int
     start: int
@@ -19,12 +19,14 @@ class GptEntry:
     type_guid: UUID
     guid: UUID
     name: str
+    attributes: tuple[int, ...] = ()
 
     def line(self) -> str:
         """As sfdisk's script language has it."""
         return (
             f"{self.number} : start={self.start}, size={self.sectors}, type={_upper(self.type_guid)}, "
             f'uuid={_upper(self.guid)}, name="{self.name}"'
+            + (f', attrs="GUID:{",".join(map(str, self.attributes))}"' if self.attributes else "")
         )
 
 

@@ -33,8 +33,8 @@ def test_everything_that_is_documented_is_read() -> None:
 def test_the_example_says_every_key_that_there_is() -> None:
     document = yaml.safe_load((PROJECT / "examples/disk.yaml").read_text())
     known = {field.alias for field in DiskConfiguration.model_fields.values()}
-    # The size of a disk is either exact or a minimum.
-    assert set(document) == known - {"minimum-size"}
+    # The size of a disk is either exact or a minimum, and the base image has no keymaps.
+    assert set(document) == known - {"minimum-size", "keyboard"}
 
 
 # What is written, and the words that the error has: key path, what is wrong, what is allowed.

@@ -19,6 +19,12 @@ def make_installed_tree(target: Path) -> None:
         "boot/efi/EFI/debian/grub.cfg": b"configfile\n",
         f"{DEPLOYMENT}/usr/bin/true": b"\x7fELF",
         f"{DEPLOYMENT}/etc/hostname": b"",
+        f"{DEPLOYMENT}/etc/fstab": b"UUID=boot /boot ext4 defaults 0 2\n",
+        f"{DEPLOYMENT}/etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
+        f"{DEPLOYMENT}/etc/group": b"root:x:0:\nsudo:x:27:\nshadow:x:42:\n",
+        f"{DEPLOYMENT}/etc/shadow": b"root:*:20000:0:99999:7:::\n",
+        f"{DEPLOYMENT}/usr/share/zoneinfo/Europe/Berlin": b"TZif",
+        "ostree/deploy/default/var/home/of-the-image": b"moves along\n",
         "ostree/deploy/default/deploy/0123.0.origin": b"[origin]\n",
         "ostree/repo/objects/aa/bb.file": b"\x7fELF object",
     }
@@ -26,6 +32,8 @@ def make_installed_tree(target: Path) -> None:
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    for name, aim in (("home", "var/home"), ("root", "var/roothome")):
+        (target / DEPLOYMENT / name).symlink_to(aim)
     (target / "boot/loader").symlink_to("loader.1")
     (target / "boot/grub/grub.cfg").symlink_to("../loader/grub.cfg")
     shared = target / "ostree/repo/objects/aa/bb.file"

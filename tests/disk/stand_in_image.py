@@ -33,13 +33,16 @@ if [ -n "$fill" ]; then head -c "$fill"M /dev/urandom > "$last/filling"; fi
 """
 
 
-def make_stand_in_image(tag: str, scratch: Path, *, without: tuple[str, ...] = ()) -> None:
+def make_stand_in_image(
+    tag: str, scratch: Path, *, without: tuple[str, ...] = (), extra: tuple[str, ...] = ()
+) -> None:
     """Build it.
 
     Args:
         tag: its name in local storage.
         scratch: a folder to work in.
         without: paths to leave out of it.
+        extra: files to put in besides; they hold the names of the modules of btrfs and xfs.
     """
     root = scratch / "root"
     for program in PROGRAMS:
@@ -54,6 +57,10 @@ def make_stand_in_image(tag: str, scratch: Path, *, without: tuple[str, ...] = (
     )
     for name in files:
         _folder((root / name).parent).joinpath(Path(name).name).write_text(name)
+    for name in extra:
+        _folder((root / name).parent).joinpath(Path(name).name).write_text(
+            "kernel/fs/btrfs/btrfs.ko\nkernel/fs/xfs/xfs.ko\n"
+        )
     (root / "usr/bin/bootc").write_text(_INSTALLER)
     (root / "usr/bin/bootc").chmod(0o755)
     _folder(root / "sysroot")

@@ -1,14 +1,18 @@
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bootc_build.disk.capacity import capacity
 from bootc_build.disk.plan import (
     BOOT_BYTES,
-    DEFAULT_DISK_BYTES,
+    MACHINE_BYTES,
     Contents,
+    Extra,
     Identity,
+    Layout,
     Role,
     plan_disk,
     smallest_disk,
@@ -18,6 +22,15 @@ from bootc_build.tools.sizes import GIB, MIB, parse_size
 
 IDENTITY = Identity.derive("sha256:" + "a" * 64, {"size": None})
 CONTENTS = Contents(root=400 * MIB, boot=40 * MIB, esp=5 * MIB)
+FULL = Layout(
+    esp_size=100 * MIB,
+    boot_size=512 * MIB,
+    swap_size=256 * MIB,
+    extras=(
+        Extra("/var/home", 2 * GIB, name="home"),
+        Extra("/var/data", GIB, filesystem="btrfs", name="data"),
+    ),
+)
 
 
 @given(root=st.integers(0, 400 * GIB), size=st.none() | st.integers(2 * GIB, 600 * GIB))
@@ -39,13 +52,85 @@ def test_partitions_are_aligned_ordered_and_never_overlap(root: int, size: int |
     assert plan.partition(Role.ROOT).size > root
 
 
-def test_default_disk_is_ten_gib() -> None:
-    assert plan_disk(IDENTITY, CONTENTS, timestamp=0).size == DEFAULT_DISK_BYTES
+@pytest.mark.parametrize("filesystem", ["ext4", "btrfs", "xfs"])
+@pytest.mark.parametrize("updates", [0, 1, 5])
+@pytest.mark.parametrize("root", [MIB, 400 * MIB, 20 * GIB])
+def test_default_disk_holds_the_image_and_so_many_updates_and_hardly_more(
+    root: int, updates: int, filesystem: str
+) -> None:
+    layout = Layout(filesystem=filesystem, updates=updates)
+    plan = plan_disk(IDENTITY, Contents(root), timestamp=0, layout=layout)
+    held = capacity(filesystem, plan.partition(Role.ROOT).size)
+    wanted = root * (1 + updates) + MACHINE_BYTES
+    assert wanted <= held <= wanted * 1.03 + 70 * MIB
 
 
-def test_default_disk_grows_so_that_two_versions_fit() -> None:
-    contents = Contents(root=20 * GIB)
-    assert plan_disk(IDENTITY, contents, timestamp=0).size > 2 * contents.root
+def test_root_is_last_and_marked_to_grow_unless_its_size_is_said() -> None:
+    growing = plan_disk(IDENTITY, CONTENTS, timestamp=0, layout=FULL)
+    assert growing.partitions[-1].role is Role.ROOT
+    assert growing.partitions[-1].attributes == (59,)
+    fixed = plan_disk(IDENTITY, CONTENTS, timestamp=0, layout=replace(FULL, root_size=2 * GIB))
+    assert fixed.partition(Role.ROOT).size == 2 * GIB
+    assert fixed.partition(Role.ROOT).attributes == ()
+
+
+def test_further_partitions_have_their_sizes_names_and_types() -> None:
+    plan = plan_disk(IDENTITY, CONTENTS, timestamp=0, layout=FULL)
+    assert [(part.name, part.size, str(part.type_guid)[:8]) for part in plan.partitions[:-1]] == [
+        ("bios-boot", MIB, "21686148"),
+        ("esp", 100 * MIB, "c12a7328"),
+        ("boot", 512 * MIB, "0fc63daf"),
+        ("swap", 256 * MIB, "0657fd6d"),
+        ("home", 2 * GIB, "0fc63daf"),
+        ("data", GIB, "0fc63daf"),
+    ]
+    assert len({part.guid for part in plan.partitions}) == len(plan.partitions)
+
+
+def test_a_minimum_makes_disk_or_root_larger_and_never_smaller() -> None:
+    plain = plan_disk(IDENTITY, CONTENTS, timestamp=0)
+    assert plan_disk(IDENTITY, CONTENTS, timestamp=0, layout=Layout(minimum=MIB)) == replace(
+        plain, layout=Layout(minimum=MIB)
+    )
+    large = plan_disk(IDENTITY, CONTENTS, timestamp=0, layout=Layout(minimum=50 * GIB))
+    assert large.size == 50 * GIB
+    root = plan_disk(IDENTITY, CONTENTS, timestamp=0, layout=Layout(root_minimum=50 * GIB))
+    assert root.partition(Role.ROOT).size == 50 * GIB
+
+
+# Layout and contents that do not fit, and what is said.
+TOO_SMALL = {
+    "kernels": (Layout(boot_size=64 * MIB), CONTENTS, "/boot", "boot.size"),
+    "root": (Layout(root_size=300 * MIB), CONTENTS, "the root", "root.size"),
+    "boot loader": (
+        Layout(esp_size=66 * MIB),
+        Contents(0, esp=64 * MIB),
+        "boot loader",
+        "esp.size",
+    ),
+    "FAT32": (Layout(esp_size=32 * MIB), Contents(0), "too small for FAT32", "66 MiB"),
+    "home": (
+        Layout(extras=(Extra("/var/home", 64 * MIB),)),
+        Contents(0, extras={"/var/home": 100 * MIB}),
+        "/var/home",
+        "filesystems",
+    ),
+    "btrfs": (
+        Layout(extras=(Extra("/var/home", 64 * MIB, "btrfs"),)),
+        Contents(0),
+        "256 MiB of btrfs",
+        "filesystems",
+    ),
+}
+
+
+@pytest.mark.parametrize(("layout", "contents", "said", "key"), TOO_SMALL.values(), ids=TOO_SMALL)
+def test_what_does_not_fit_is_named_with_the_key_to_change(
+    layout: Layout, contents: Contents, said: str, key: str
+) -> None:
+    with pytest.raises(UsageError, match=said) as refused:
+        plan_disk(IDENTITY, contents, timestamp=0, layout=layout)
+    assert key in refused.value.remedy
 
 
 def test_too_small_a_disk_says_what_is_needed_and_that_size_works() -> None:

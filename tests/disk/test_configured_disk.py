@@ -1,0 +1,320 @@
+"""A configuration becomes partitions, file systems and files on a disk; looked at without booting it."""
+
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from bootc_build.cli.main import main
+from bootc_build.config.disk import DiskConfiguration, disk_configuration
+from bootc_build.config.document import parse_document
+from bootc_build.disk.build import DiskRequest, build_disk, parse_target
+from bootc_build.disk.formats import DiskType
+from bootc_build.onhost.errors import UsageError, UserError
+from bootc_build.onhost.process import run
+from bootc_build.onhost.progress import Silent
+from bootc_build.tools.buildah import remove_image, working_container
+from bootc_build.tools.e2fsprogs import Ext4Slot, read_file
+from bootc_build.tools.sizes import GIB, MIB
+from tests.disk.installed_trees import DEPLOYMENT
+from tests.disk.stand_in_image import KERNEL, make_stand_in_image
+
+CONFIGURATION = """
+size: 3 GiB
+root: {filesystem: ext4, label: system}
+boot: {size: 256 MiB}
+esp: {size: 80 MiB}
+swap: {size: 64 MiB, label: memory}
+filesystems:
+  - {mountpoint: /var/home, size: 100 MiB, options: [nodev]}
+  - {mountpoint: /var/data, size: 300 MiB, filesystem: btrfs, partition-label: the-data,
+     partition-uuid: 0194fdc2-fa2f-4cc0-81d3-ff12045b73c8}
+kernel-arguments: [quiet]
+hostname: node1
+timezone: Europe/Berlin
+users: [{name: alice, password: secret, groups: [sudo]}, {name: root, password-hash: $6$a$b}]
+directories: [{path: /etc/app.d, mode: "0750", group: sudo}]
+files: [{path: /etc/app.d/x, content: "1\\n", owner: alice}, {path: /home/note, content: "2\\n"}]
+"""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A disk and its partitions by name: first byte and length."""
+
+    path: Path
+    places: dict[str, tuple[int, int]]
+
+    def ext4(self, name: str) -> Ext4Slot:
+        return Ext4Slot(self.path, *self.places[name])
+
+    def read(self, path: str) -> str:
+        return read_file(self.ext4("root"), f"/{DEPLOYMENT}{path}")
+
+    def stat(self, path: str) -> str:
+        return run(["debugfs", "-R", f"stat /{DEPLOYMENT}{path}", self.ext4("root").device]).stdout
+
+    def probe(self, name: str) -> dict[str, str]:
+        offset, size = self.places[name]
+        flags = ["--probe", f"--offset={offset}", f"--size={size}", "--output=export"]
+        lines = run(["blkid", *flags, str(self.path)]).stdout.splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def extract(self, name: str, folder: Path) -> Path:
+        offset, size = self.places[name]
+        target = folder / name
+        place = [f"skip={offset}", f"count={size}", "iflag=skip_bytes,count_bytes"]
+        run(["dd", f"if={self.path}", f"of={target}", "bs=1M", "conv=sparse", *place])
+        return target
+
+
+def configuration(text: str) -> DiskConfiguration:
+    return disk_configuration(parse_document(text, ".yaml", "disk.yaml"), "disk.yaml")
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    tag = f"localhost/bootc-build-test/disk-{secrets.token_hex(4)}:1"
+    make_stand_in_image(tag, tmp_path_factory.mktemp("image"), extra=(f"{KERNEL}/modules.builtin",))
+    yield tag
+    remove_image(tag)
+
+
+def make(image: str, output: Path, text: str, **more: object) -> Made:
+    request = DiskRequest(
+        image,
+        [DiskType.RAW],
+        output,
+        target=parse_target("registry.example/os:v1"),
+        configuration=configuration(text),
+        manifest=False,
+    )
+    [disk] = build_disk(replace(request, **more), Silent())  # type: ignore[arg-type]
+    return look(disk.path)
+
+
+def look(disk: Path) -> Made:
+    table = json.loads(run(["sfdisk", "--json", str(disk)]).stdout)["partitiontable"]
+    parts = table["partitions"]
+    places = {each["name"]: (each["start"] * 512, each["size"] * 512) for each in parts}
+    return Made(disk, places)
+
+
+@pytest.fixture(scope="module")
+def made(image: str, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(image, tmp_path_factory.mktemp("out"), CONFIGURATION)
+
+
+def test_every_partition_has_the_size_and_file_system_that_was_said(made: Made) -> None:
+    assert made.path.stat().st_size == 3 * GIB
+    sizes = {name: size // MIB for name, (_start, size) in made.places.items()}
+    assert list(sizes) == ["bios-boot", "esp", "boot", "swap", "home", "the-data", "root"]
+    assert sizes.pop("root") > 2000
+    assert sizes == {
+        "bios-boot": 1, "esp": 80, "boot": 256, "swap": 64, "home": 100, "the-data": 300,
+    }  # fmt: skip
+    found = {
+        name: (made.probe(name)["TYPE"], made.probe(name)["LABEL"])
+        for name in ("boot", "swap", "home", "the-data", "root")
+    }
+    assert found == {
+        "boot": ("ext4", "boot"),
+        "swap": ("swap", "memory"),
+        "home": ("ext4", "home"),
+        "the-data": ("btrfs", "data"),
+        "root": ("ext4", "system"),
+    }
+    assert "GUID:59" in run(["sfdisk", "--part-attrs", str(made.path), "7"]).stdout
+
+
+def test_fstab_names_each_file_system_by_the_uuid_that_it_has(made: Made) -> None:
+    uuids = {name: made.probe(name)["UUID"] for name in ("swap", "home", "the-data")}
+    late = "x-systemd.device-timeout=10min"
+    assert made.read("/etc/fstab").splitlines() == [
+        "UUID=boot /boot ext4 defaults 0 2",
+        f"UUID={uuids['swap']} none swap {late} 0 0",
+        f"UUID={uuids['home']} /var/home ext4 nodev,{late} 0 2",
+        f"UUID={uuids['the-data']} /var/data btrfs defaults,{late} 0 0",
+    ]
+
+
+def test_what_is_at_a_mount_point_is_in_its_file_system(made: Made, tmp_path: Path) -> None:
+    home = made.ext4("home")
+    assert read_file(home, "/of-the-image") == "moves along\n"
+    assert read_file(home, "/note") == "2\n"
+    run(["e2fsck", "-f", "-n", home.device])
+    var = "/ostree/deploy/default/var"
+    for point in ("home", "data"):
+        listed = run(["debugfs", "-R", f"ls -p {var}/{point}", made.ext4("root").device]).stdout
+        assert re.findall(r"/([^/]+)/[0-9]*/$", listed, re.MULTILINE) == [".", ".."]
+    run(["btrfs", "check", "--readonly", str(made.extract("the-data", tmp_path))])
+
+
+def test_settings_are_files_that_are_added(made: Made) -> None:
+    assert made.read("/etc/hostname") == "node1\n"
+    assert "../usr/share/zoneinfo/Europe/Berlin" in made.stat("/etc/localtime")
+    assert made.read("/etc/app.d/x") == "1\n"
+    folder, file = made.stat("/etc/app.d"), made.stat("/etc/app.d/x")
+    assert re.search(r"Mode:\s+0750.*\nUser:\s+0\s+Group:\s+27", folder, re.DOTALL)
+    assert re.search(r"User:\s+1000\s+Group:\s+0", file)
+    assert "u alice 1000:1000" in made.read("/etc/sysusers.d/60-bootc-build-disk.conf")
+    assert made.read("/etc/passwd") == "root:x:0:0:root:/root:/bin/sh\n"
+
+
+def test_passwords_are_hashed_and_for_root_alone(made: Made) -> None:
+    secret = made.read("/etc/credstore/passwd.hashed-password.alice")
+    salt = secret.split("$")[2]
+    again = run(["openssl", "passwd", "-6", "-salt", salt, "secret"]).stdout.strip()
+    assert secret == again
+    assert "Mode:  0600" in made.stat("/etc/credstore/passwd.hashed-password.alice")
+    assert "Mode:  0700" in made.stat("/etc/credstore")
+    assert made.read("/etc/shadow") == "root:$6$a$b:20000:0:99999:7:::\n"
+    assert re.search(
+        r"Mode:\s+0640.*\nUser:\s+0\s+Group:\s+42", made.stat("/etc/shadow"), re.DOTALL
+    )
+
+
+def test_the_same_configuration_makes_the_same_disk(image: str, made: Made, tmp_path: Path) -> None:
+    # Without btrfs, whose ids mkfs.btrfs makes up.
+    text = re.sub(r"  - \{mountpoint: /var/data.*?\}\n", "", CONFIGURATION, flags=re.DOTALL)
+    one, two = (make(image, tmp_path / name, text) for name in ("one", "two"))
+    run(["cmp", str(one.path), str(two.path)])
+    other = make(image, tmp_path / "three", text.replace("node1", "node2"))
+    assert other.probe("root")["UUID"] != one.probe("root")["UUID"]
+    del made
+
+
+def test_a_btrfs_root_holds_the_deployment(image: str, tmp_path: Path) -> None:
+    disk = make(image, tmp_path / "out", "root: {filesystem: btrfs}")
+    assert disk.probe("root")["TYPE"] == "btrfs"
+    file = disk.extract("root", tmp_path)
+    run(["btrfs", "check", "--readonly", str(file)])
+    restored = tmp_path / "restored"
+    restored.mkdir()
+    run(["btrfs", "restore", str(file), str(restored)])
+    shared = restored / DEPLOYMENT / "usr/bin/true"
+    assert shared.read_bytes() == b"\x7fELF"
+
+
+def test_xfs_is_refused_before_the_work_where_no_mkfs_can_fill_it(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin/mkfs.xfs"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho mkfs.xfs version 6.13.0\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    with pytest.raises(UserError, match=r"this machine has xfsprogs 6\.13, the image none"):
+        make(image, tmp_path / "out", "root: {filesystem: xfs}")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def with_files(image: str, files: dict[str, str]) -> str:
+    """The image with files more."""
+    tag = f"localhost/bootc-build-test/disk-{secrets.token_hex(4)}:1"
+    with working_container(image) as container:
+        for name, text in files.items():
+            path = container.mount() / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        container.commit(tag)
+    return tag
+
+
+def test_what_the_image_brings_along_counts_unless_a_file_is_given(
+    image: str, tmp_path: Path
+) -> None:
+    text = """
+    [[customizations.filesystem]]
+    mountpoint = "/var/data"
+    minsize = "300 MiB"
+    [customizations.kernel]
+    append = "from-the-image"
+    """
+    older = "[[customizations.filesystem]]\nmountpoint = '/var/old'\nminsize = 100\n"
+    tag = with_files(
+        image,
+        {
+            "usr/lib/image-builder/bootc/config.toml": text,
+            "usr/lib/bootc-image-builder/config.toml": older,
+            "usr/lib/bootc/install/10-root.toml": "[install]\nroot-fs-type = 'btrfs'\n",
+        },
+    )
+    try:
+        theirs = make(tag, tmp_path / "theirs", "", configuration=None)
+        assert "data" in theirs.places
+        assert theirs.probe("root")["TYPE"] == "btrfs"
+        ours = make(tag, tmp_path / "ours", "root: {filesystem: ext4}")
+        assert "data" not in ours.places
+        assert "from-the-image" not in read_file(ours.ext4("root"), "/arguments")
+    finally:
+        remove_image(tag)
+
+
+def test_a_wrong_file_in_the_image_is_named(image: str, tmp_path: Path) -> None:
+    name = "usr/lib/bootc-image-builder/config.json"
+    tag = with_files(image, {name: '{"customizations": {"rpm": {"x": 1}}}'})
+    try:
+        with pytest.raises(
+            UsageError, match=r"/usr/lib/bootc-image-builder/config\.json of the image"
+        ):
+            make(tag, tmp_path / "out", "", configuration=None)
+    finally:
+        remove_image(tag)
+
+
+# A configuration that is right by itself but not for this image, and what is said.
+NOT_FOR_THIS_IMAGE = {
+    "shell": ("users: [{name: a, shell: /bin/zsh}]", "the shell /bin/zsh of 'a'"),
+    "keymap": ("keyboard: de", "keyboard: the keymap de"),
+    "time zone": ("timezone: Mars/Olympus", "/usr/share/zoneinfo/Mars/Olympus"),
+    "time servers": ("ntp-servers: [a]", "systemd-timesyncd"),
+    "SSH server": ("sshd: {root-login: 'no'}", "an SSH server"),
+    "unit": ("services: {enabled: [nothing]}", "no unit 'nothing.service' to enable"),
+    "group": ("users: [{name: a, groups: [wheel]}]", "'wheel', which is neither in the image"),
+    "owner": ("files: [{path: /etc/x, owner: bob}]", "cannot belong to the user 'bob'"),
+    "folder above": ("directories: [{path: /etc/a/b}]", "The folder above /etc/a/b"),
+    "root that is too small": ("root: {size: 4 MiB}", "root.size"),
+    "disk that is too small": ("size: 1 GiB", "too small for this image"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), NOT_FOR_THIS_IMAGE.values(), ids=NOT_FOR_THIS_IMAGE)
+def test_what_the_image_does_not_have_is_told_and_nothing_is_left(
+    image: str, tmp_path: Path, text: str, said: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        make(image, tmp_path / "out", text)
+    assert said in str(refused.value)
+    assert refused.value.remedy
+    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_command_reads_a_file_and_its_flags_come_first(
+    image: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("[[customizations.filesystem]]\nmountpoint='/'\nminsize='2 GiB'\n")
+    flags = ["--config", str(file), "--root-size", "500M", "--updates", "0", "--format", "json"]
+    assert (
+        main(["disk", image, "--output", str(tmp_path), "--target-imgref", "a.example/b", *flags])
+        == 0
+    )
+    made = look(Path(json.loads(capsys.readouterr().out)[0]["path"]))
+    assert made.places["root"][1] == 500 * MIB
+
+
+def test_a_wrong_file_is_told_with_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "disk.yaml"
+    file.write_text("root: {fs: ext4}")
+    assert main(["disk", "any", "--config", str(file), "--output", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert f"{file}: 'root.fs' is not a known key" in said
+    assert "Known there: filesystem, label, minimum-size, size" in said
+    assert not (tmp_path / "out").exists()

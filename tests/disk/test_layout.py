@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+
+from bootc_build.config.disk import DiskConfiguration, ExtraFileSystem, Root
+from bootc_build.disk.layout import Overrides, image_layout
+from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.install.configuration import InstallConfiguration
+from bootc_build.tools.sizes import GIB
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    for folder in ("var/home", "data", "full/of", "usr/lib/opt"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "home").symlink_to("var/home")
+    (tmp_path / "opt").symlink_to("usr/lib/opt")
+    modules = tmp_path / "usr/lib/modules/6.12"
+    (modules / "kernel/fs/btrfs").mkdir(parents=True)
+    (modules / "kernel/fs/btrfs/btrfs.ko.xz").touch()
+    (modules / "modules.builtin").write_text("kernel/fs/ext4/ext4.ko\n")
+    return tmp_path
+
+
+def extra(point: str, **more: str) -> DiskConfiguration:
+    return DiskConfiguration(
+        filesystems=(ExtraFileSystem.model_validate({"mountpoint": point, "size": GIB, **more}),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "installed", "flag", "found"),
+    [
+        (None, None, None, "ext4"),
+        (None, "btrfs", None, "btrfs"),
+        ("ext4", "btrfs", None, "ext4"),
+        ("ext4", None, "btrfs", "btrfs"),
+    ],
+)
+def test_file_system_of_the_root_is_the_flags_then_the_users_then_the_images(
+    image: Path, wanted: str | None, installed: str | None, flag: str | None, found: str
+) -> None:
+    configuration = DiskConfiguration(root=Root.model_validate({"filesystem": wanted}))
+    asked = Overrides(filesystem=flag).over(configuration)  # type: ignore[arg-type]
+    layout = image_layout(asked, image, InstallConfiguration(root_fs_type=installed))
+    assert layout.filesystem == found
+
+
+def test_flags_come_before_the_file() -> None:
+    file = DiskConfiguration(root=Root(minimum_size=5 * GIB), updates=3)
+    found = Overrides(root_size=2 * GIB, updates=0).over(file)
+    assert (found.root.size, found.root.minimum_size, found.updates) == (2 * GIB, None, 0)
+    assert Overrides().over(file) == file
+
+
+def test_a_mount_point_is_where_the_images_links_lead(image: Path) -> None:
+    [found] = image_layout(extra("/home"), image, InstallConfiguration()).extras
+    assert (found.mountpoint, found.label, found.name) == ("/var/home", "home", "home")
+
+
+def test_a_further_file_system_is_of_the_roots_type_unless_it_says_another(image: Path) -> None:
+    root = InstallConfiguration(root_fs_type="btrfs")
+    assert image_layout(extra("/var/x"), image, root).extras[0].filesystem == "btrfs"
+    said = extra("/var/x", filesystem="ext4")
+    assert image_layout(said, image, root).extras[0].filesystem == "ext4"
+
+
+# Configuration, and what is said of it for this image.
+REFUSED = {
+    "no folder": (extra("/nowhere"), "no folder /nowhere"),
+    "files below": (extra("/full"), "files in /full"),
+    "link into the image": (extra("/opt"), "it leads to /usr/lib/opt"),
+    "links to one place": (
+        DiskConfiguration(filesystems=extra("/home").filesystems + extra("/var/home").filesystems),
+        "Two file systems are to be mounted at /var/home",
+    ),
+    "label": (extra("/var/x", label="seventeen-letters"), "too long for ext4"),
+    "root's label": (DiskConfiguration(root=Root(label="seventeen-letters")), "root.label"),
+    "kernel": (extra("/var/x", filesystem="xfs"), "no module for xfs"),
+}
+
+
+@pytest.mark.parametrize(("wanted", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_the_image_cannot_do_is_refused(
+    image: Path, wanted: DiskConfiguration, said: str
+) -> None:
+    with pytest.raises(UserError, match=said) as refused:
+        image_layout(wanted, image, InstallConfiguration())
+    assert refused.value.remedy
+
+
+def test_an_image_that_wants_encryption_is_refused_not_installed_without(image: Path) -> None:
+    with pytest.raises(UserError, match="tpm2-luks"):
+        image_layout(DiskConfiguration(), image, InstallConfiguration(block=("tpm2-luks",)))
+    either = InstallConfiguration(block=("direct", "tpm2-luks"))
+    assert image_layout(DiskConfiguration(), image, either).filesystem == "ext4"
