@@ -1,4 +1,4 @@
-"""Files with holes: copying what is not a hole to a place in another file."""
+"""Files with holes: copying what is not a hole from or to a place in another file."""
 
 import os
 from pathlib import Path
@@ -31,3 +31,34 @@ def copy_into(source: Path, target: Path, offset: int) -> None:
                 position += os.copy_file_range(
                     read.fileno(), write.fileno(), count, position, offset + position
                 )
+
+
+def copy_range(source: Path, target: Path, *, start: int = 0, size: int | None = None) -> None:
+    """Make a new file of a part of another; holes stay holes.
+
+    Args:
+        source: the file.
+        target: the new one, which begins with what is at ``start``.
+        start: in bytes.
+        size: of the part, in bytes; by default all that follows.
+    """
+    with source.open("rb") as reading, target.open("wb") as writing:
+        end = start + size if size is not None else os.fstat(reading.fileno()).st_size
+        position = start
+        while position < end:
+            try:
+                data = os.lseek(reading.fileno(), position, os.SEEK_DATA)
+            except OSError:  # the rest is a hole
+                break
+            hole = os.lseek(reading.fileno(), data, os.SEEK_HOLE)
+            position = data
+            while position < min(hole, end):
+                length = min(hole, end) - position
+                position += os.copy_file_range(
+                    reading.fileno(),
+                    writing.fileno(),
+                    min(length, _CHUNK),
+                    position,
+                    position - start,
+                )
+        writing.truncate(end - start)

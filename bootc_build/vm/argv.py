@@ -129,6 +129,8 @@ def _disks(attachments: Sequence[Attachment]) -> list[str]:
         device = [
             *("virtio-blk-pci", f"id={name}", f"drive={nodes[-1]['node-name']}"),
             f"bootindex={index + 1}",
+            # Requests merged up to 1024 pieces are more than blklogwrites can note: the guest would see I/O errors.
+            "request-merging=off",
             # Errors are the guest's to see: by default a write that finds no room would stop the machine.
             *("werror=report", "rerror=report"),
             *([f"serial={_escape(disk.serial)}"] if disk.serial else []),
