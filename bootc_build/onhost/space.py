@@ -14,6 +14,10 @@ _GROWTH: Final = 2.0
 _UNCOMPRESSED_SIZE: Final = "io.containers.estargz.uncompressed-size"
 
 
+class NoSpaceError(UserError):
+    """An image does not fit."""
+
+
 def unpacked_bytes(blob: Descriptor, growth: float) -> int:
     """Bytes that a layer takes when it is unpacked.
 
@@ -53,13 +57,13 @@ def check_space(
         growth: see `unpacked_bytes`.
 
     Raises:
-        UserError: it needs more than is free; says how much of both.
+        NoSpaceError: it needs more than is free; says how much of both.
     """
     needed = sum(unpacked_bytes(blob, growth) for blob in missing)
     free = repo.free_bytes()
     if needed and needed > free:
-        raise UserError(
+        raise NoSpaceError(
             f"'{image.display}' needs about {needed // 1_000_000} MB in {repo.path}, where "
             f"{max(0, free) // 1_000_000} MB are free.",
-            "Make room, with bootc internals cleanup or by removing files from /var, then try again.",
+            "Make room, for example by removing files from /var, then try again.",
         )

@@ -17,7 +17,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendHost:
     """Version 1 is booted and tracks ``oci:/tmp/image:image``, which the tests replace."""
     monkeypatch.setenv("OSTREE_SYSROOT_DEBUG", "mutable-deployments")
     path = tmp_path / "sysroot"
-    path.mkdir()
+    path.mkdir(exist_ok=True)  # a test may have mounted something there
     sysroot = create_sysroot(path, {("sysroot", "bootloader"): "none"})
     kargs = 'kargs = ["old=1", "both=1"]\n'
     image = commit_image(tmp_path, sysroot.repo, version="1", kargs=kargs)

@@ -5,7 +5,8 @@ import os
 import re
 import shutil
 import struct
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -257,6 +258,46 @@ def test_image_that_would_not_boot_is_not_queued(
     assert done.status == 1
     assert fact in done.stderr
     assert host.status()["staged"] is None
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[None]:
+    """The host's disk has 100 MB."""
+    place = tmp_path / "sysroot"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "small", place], check=True)
+    yield
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def publish_large(host: PretendHost, version: str, size: int) -> None:
+    def spoil(tree: Path) -> None:
+        (tree / "usr/lib/large").write_bytes(os.urandom(size))
+
+    write_image(host.scratch / "tmp/image", host.scratch, version=version, spoil=spoil)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_leftovers_make_room_for_an_update_that_would_not_fit(
+    request: pytest.FixtureRequest,
+) -> None:
+    host: PretendHost = request.getfixturevalue("host")  # upon the disk
+    for version in ("2", "3", "4", "5"):
+        publish_large(host, version, 28_000_000)
+        done = host.execute(*BOOTC, "upgrade")
+        assert done.status == 0, done.stderr
+        assert ("to make room" in done.stderr) == (version == "5")
+        host.reboot()
+        assert host.status()["booted"]["image"]["version"] == version
+    assert host.status()["rollback"]["image"]["version"] == "4"
+    # What is needed is not given up: for this one there is no room.
+    publish_large(host, "6", 60_000_000)
+    done = host.execute(*BOOTC, "upgrade")
+    assert done.status == 1
+    assert "Make room" in done.stderr
+    host.bootc("rollback")
+    host.reboot()
+    assert (host.root / "usr/lib/version").read_text() == "4"
 
 
 def test_missing_refs_and_a_missing_commit_hinder_neither_looking_nor_going_back(

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from bootc_build.onhost.ostree.sysroot import Sysroot
 
 
-def tidy(sysroot: "Sysroot") -> None:
-    """Remove what the last boot left over, if it did; the lock is held.
+def tidy(sysroot: "Sysroot") -> bool:
+    """Remove what the last boot left over, if it did; the lock is held. Whether there was anything.
 
     An upgrade is queued while its predecessor's predecessor still is the rollback; only after the reboot is that
     one needed by nobody.
@@ -25,8 +25,10 @@ def tidy(sysroot: "Sysroot") -> None:
     Raises:
         UserError: libostree cannot.
     """
-    if _drop_refs(sysroot, keep_unfinished=True):
-        _remove(sysroot)
+    if not _drop_refs(sysroot, keep_unfinished=True):
+        return False
+    _remove(sysroot)
+    return True
 
 
 def clean_up(sysroot: "Sysroot") -> None:

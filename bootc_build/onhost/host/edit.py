@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from bootc_build.onhost import pull
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.host.bring import bring
 from bootc_build.onhost.host.document import HostSpec, ImageReferenceStatus, Signature
 from bootc_build.onhost.host.rollback import rollback
 from bootc_build.onhost.host.stage import Queued, stage
@@ -129,5 +129,5 @@ def apply_spec(
         return rollback(system)
     assert new.image is not None  # noqa: S101 - checked above
     target = reference_of(new.image)
-    pulled = pull.pull(system.sysroot.repo, target, progress=progress)
+    pulled = bring(system, target, progress)
     return stage(system, target, pulled, progress=progress)

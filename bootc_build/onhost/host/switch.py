@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Final
 
-from bootc_build.onhost import pull
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import plain
 from bootc_build.onhost.host.booted import BootedSystem
+from bootc_build.onhost.host.bring import bring
 from bootc_build.onhost.host.origin import Origin
 from bootc_build.onhost.host.stage import Queued, stage
 from bootc_build.onhost.host.status import reference_status
@@ -37,7 +37,7 @@ def switch(
     if origin.image is None:
         facts = plain.read_boot_facts(system.sysroot.repo_settings("sysroot"))
         plain.check_host(facts)
-    pulled = pull.pull(system.sysroot.repo, target, progress=progress)
+    pulled = bring(system, target, progress)
     if facts is not None:
         plain.check_image(facts, system.sysroot.repo, pulled.merge_commit)
     refspec = origin.refspec

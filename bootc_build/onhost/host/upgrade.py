@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from bootc_build.onhost import pull
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host.booted import BootedSystem
+from bootc_build.onhost.host.bring import bring
 from bootc_build.onhost.host.changes import LayerChanges, layer_changes
 from bootc_build.onhost.host.cleanup import tidy
 from bootc_build.onhost.host.stage import Queued, stage
@@ -119,7 +120,7 @@ def upgrade(
     Raises:
         UserError: it cannot be fetched, imported or staged.
     """
-    pulled = pull.pull(system.sysroot.repo, image, progress=progress)
+    pulled = bring(system, image, progress)
     booted = _metadata(system, system.slots.booted)
     staged = system.slots.staged
     if staged is not None and _same(
