@@ -112,6 +112,7 @@ def _plan_as_json(plan: AmiPlan) -> str:
             "tags": dict(request.tags),
             "volumeGiB": volume_gib(plan.blocks.disk_bytes),
             "blocks": len(plan.blocks.blocks),
+            "blocksUploaded": plan.uploaded,
             "uploadBytes": plan.blocks.upload_bytes,
             "registration": plan.registration("(the new snapshot)"),
             "notes": list(plan.notes),
@@ -129,6 +130,8 @@ def _plan_as_text(plan: AmiPlan) -> str:
         f"  a snapshot of {volume}, {len(blocks.blocks)} blocks, {in_words(blocks.upload_bytes)} to upload",
         f"  image '{request.name}': {plan.architecture}, {how['BootMode']}, ENA, gp3, IMDSv2 required",
     ]
+    if plan.uploaded:
+        lines.insert(2, f"  (an earlier run was interrupted: {plan.uploaded} blocks are there)")
     lines += [f"  a copy of it in {region}" for region in request.copy_to]
     if request.share_with:
         lines.append(f"  shared with {', '.join(request.share_with)}")

@@ -18,7 +18,7 @@ With COMMAND, the guest boots, runs it as root and goes; its output and its exit
 Its own failures exit with 125. Without COMMAND the guest's serial console is on the terminal, with root
 logged in; Ctrl-] turns the machine off.
 """
-_DISK_SUFFIXES = (".raw", ".qcow2", ".img")
+_DISK_SUFFIXES = (".raw", ".qcow2", ".img", ".vmdk", ".vhd")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -52,7 +52,7 @@ def plan_ami(request: AmiRequest, progress: Progress) -> AmiPlan:
     if path.exists():
         earlier.replay(iter(path.read_text().splitlines()[1:]))
     account, notes = check_account(plan, aws, earlier)
-    return replace(plan, account=account, notes=notes)
+    return replace(plan, account=account, notes=notes, uploaded=len(earlier.blocks))
 
 
 def publish_ami(request: AmiRequest, progress: Progress) -> PublishedAmi:

@@ -73,6 +73,7 @@ class AmiPlan:
         architecture: EC2's name of it.
         blocks: what is uploaded.
         account: whose the image will be.
+        uploaded: how many of the blocks an earlier run has uploaded.
         notes: what could not be made sure of.
     """
 
@@ -80,6 +81,7 @@ class AmiPlan:
     architecture: str
     blocks: BlockMap
     account: str = ""
+    uploaded: int = 0
     notes: tuple[str, ...] = ()
 
     @property

@@ -29,6 +29,8 @@ _CREDENTIALS_REMEDY = (
 )
 # Of one call, the first try included; waits double from a second to twenty.
 _TRIES = 8
+# Of the question that comes first: whether the network is up and the region exists shows there.
+_FIRST_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -85,19 +87,23 @@ class Aws:
         with calls("reading AWS's configuration"):
             self._session = boto3.Session(profile_name=access.profile)
         self._endpoint = access.endpoint
-        self._config = Config(
-            retries={"mode": "standard", "max_attempts": _TRIES},
-            max_pool_connections=access.connections,
-            connect_timeout=10,
-            read_timeout=60,
+        patience = {
+            "max_pool_connections": access.connections,
+            "connect_timeout": 10,
+            "read_timeout": 60,
+        }
+        self._first, self._config = (
+            Config(retries={"mode": "standard", "max_attempts": tries}, **patience)
+            for tries in (_FIRST_TRIES, _TRIES)
         )
         self.client = cache(self._client)
 
     def _client(self, service: str, region: str) -> Client:
         """A client, one for each service and region; it may be used by several threads."""
+        config = self._first if service == "sts" else self._config
         with calls(f"reaching {service} in {region}"):
             return self._session.client(
-                service, region_name=region, endpoint_url=self._endpoint, config=self._config
+                service, region_name=region, endpoint_url=self._endpoint, config=config
             )
 
 
@@ -127,7 +133,7 @@ def calls(what: str) -> Iterator[None]:
         raise UserError(
             str(error) + ".", "See the profiles with: aws configure list-profiles"
         ) from error
-    except exceptions.HTTPClientError as error:
+    except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
         raise UserError(
             f"AWS was not reached while {what}: {error}",
             "Is the network up, and does this region exist?",

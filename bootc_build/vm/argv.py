@@ -9,7 +9,7 @@ from pathlib import Path
 from bootc_build.vm.accel import Accelerator
 from bootc_build.vm.block import Attachment, block_nodes
 from bootc_build.vm.firmware import FirmwareFiles
-from bootc_build.vm.spec import Firmware, MachineSpec
+from bootc_build.vm.spec import DiskBus, Firmware, MachineSpec
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def qemu_argv(spec: MachineSpec, runtime: Runtime) -> list[str]:
         # Tells a restored guest that it is another one now: its kernel mixes new randomness in at once.
         *("-device", "vmgenid,guid=auto"),
         *_firmware(spec.firmware, runtime.firmware),
-        *_disks(runtime.disks),
+        *_disks(spec.disk_bus, runtime.disks),
         *_network(spec),
         *_credentials(spec.credentials),
         *_kernel(spec),
@@ -119,21 +119,23 @@ def _firmware(kind: Firmware, files: FirmwareFiles | None) -> list[str]:
     return args
 
 
-def _disks(attachments: Sequence[Attachment]) -> list[str]:
+def _disks(bus: DiskBus, attachments: Sequence[Attachment]) -> list[str]:
     args = []
     for index, disk in enumerate(attachments):
         name = disk_name(index)
         nodes = block_nodes(name, disk)
         for node in nodes:
             args += ["-blockdev", json.dumps(node)]
+        # NVMe cannot do without one; and it always tells its guest of errors.
+        serial = disk.serial or (name if bus is DiskBus.NVME else None)
         device = [
-            *("virtio-blk-pci", f"id={name}", f"drive={nodes[-1]['node-name']}"),
+            *(bus.value, f"id={name}", f"drive={nodes[-1]['node-name']}"),
             f"bootindex={index + 1}",
             # Requests merged up to 1024 pieces are more than blklogwrites can note: the guest would see I/O errors.
             "request-merging=off",
             # Errors are the guest's to see: by default a write that finds no room would stop the machine.
-            *("werror=report", "rerror=report"),
-            *([f"serial={_escape(disk.serial)}"] if disk.serial else []),
+            *(("werror=report", "rerror=report") if bus is DiskBus.VIRTIO else ()),
+            *([f"serial={_escape(serial)}"] if serial else []),
         ]
         args += ["-device", ",".join(device)]
     return args
@@ -151,9 +153,10 @@ def _network(spec: MachineSpec) -> list[str]:
         f",hostfwd=tcp:127.0.0.1:{forward.host_port}-:{forward.guest_port}"
         for forward in spec.forwards
     )
+    options = "".join(f",{option}" for option in spec.network_options)
     # An empty romfile: without a network boot ROM the BIOS comes to the disk a second sooner.
     return [
-        *("-netdev", f"user,id=net0{forwards}"),
+        *("-netdev", f"user,id=net0{options}{forwards}"),
         *("-device", f"virtio-net-pci,netdev=net0,mac={spec.mac_address},romfile="),
     ]
 

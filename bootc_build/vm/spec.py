@@ -11,8 +11,6 @@ from bootc_build.onhost.errors import UsageError, UserError
 if TYPE_CHECKING:
     from bootc_build.vm.block import DiskFilter
 
-_QCOW2_MAGIC = b"QFI\xfb"
-
 
 class Firmware(StrEnum):
     """What starts the boot loader."""
@@ -27,6 +25,19 @@ class DiskFormat(StrEnum):
 
     RAW = "raw"
     QCOW2 = "qcow2"
+    VMDK = "vmdk"
+    VHD = "vpc"
+
+
+_MAGIC = {b"QFI\xfb": DiskFormat.QCOW2, b"KDMV": DiskFormat.VMDK}
+_VHD_MAGIC = b"conectix"  # where the last 512 bytes begin; the disk itself comes before them
+
+
+class DiskBus(StrEnum):
+    """How the machine's disks are attached; the value is QEMU's device."""
+
+    VIRTIO = "virtio-blk-pci"
+    NVME = "nvme"
 
 
 @dataclass(frozen=True)
@@ -50,21 +61,33 @@ class Disk:
 
     @classmethod
     def open(cls, path: Path, *, persist: bool = False) -> "Disk":
-        """The disk in a file, its format read from its first bytes.
+        """The disk in a file, its format read from its first and last bytes.
 
         Raises:
             UserError: there is no such file, or it cannot be read.
+            UsageError: it cannot be written to.
         """
         try:
-            with path.open("rb") as file:
-                magic = file.read(len(_QCOW2_MAGIC))
+            found = _format(path)
         except OSError as error:
             raise UserError(
                 f"The disk '{path}' cannot be read: {error.strerror}.",
                 "Make one with: bootc-build disk IMAGE",
             ) from error
-        found = DiskFormat.QCOW2 if magic == _QCOW2_MAGIC else DiskFormat.RAW
+        if persist and found is DiskFormat.VMDK:
+            raise UsageError(
+                f"The disk '{path}' is compressed as a whole: nothing can be kept on it.",
+                "Convert it with: qemu-img convert -O qcow2",
+            )
         return cls(path.resolve(), found, persist)
+
+
+def _format(path: Path) -> DiskFormat:
+    with path.open("rb") as file:
+        first = file.read(4)
+        file.seek(max(0, file.seek(0, 2) - 512))
+        last = file.read(len(_VHD_MAGIC))
+    return DiskFormat.VHD if last == _VHD_MAGIC else _MAGIC.get(first, DiskFormat.RAW)
 
 
 @dataclass(frozen=True)
@@ -114,7 +137,9 @@ class MachineSpec:
         machine_type: QEMU's `-machine`.
         cpu: QEMU's `-cpu`; by default the host's under KVM and `qemu64` under TCG.
         network: a network card on QEMU's user-mode network, where the host is 10.0.2.2.
+        network_options: more options of that network (QEMU's `-netdev user`), each like "net=10.1.0.0/16".
         forwards: ports of the host that lead into the guest.
+        disk_bus: how the disks are attached.
         credentials: system credentials (name, value), handed over through SMBIOS.
         login: an account for guests that take no credentials.
         kernel: a kernel to boot directly.
@@ -131,7 +156,9 @@ class MachineSpec:
     machine_type: str = "q35"
     cpu: str | None = None
     network: bool = True
+    network_options: tuple[str, ...] = ()
     forwards: tuple[Forward, ...] = ()
+    disk_bus: DiskBus = DiskBus.VIRTIO
     credentials: tuple[tuple[str, str], ...] = ROOT_SHELL_CREDENTIALS
     login: Login | None = None
     kernel: DirectKernel | None = None

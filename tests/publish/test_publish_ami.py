@@ -4,9 +4,11 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -227,6 +229,7 @@ def test_killed_midway_it_goes_on_and_uploads_nothing_twice(
     before = uploads(aws)
     assert before.total() >= 5
     [state] = request_.disk.parent.glob("*.publish")
+    assert plan_ami(request_, Silent()).uploaded == before.total()
     aws.faults.clear()
     aws.released.set()
     published = publish_ami(request_, Silent())
@@ -370,6 +373,15 @@ def test_no_credentials(
         monkeypatch.setenv(key, str(tmp_path / "none"))
     assert "There are no credentials" in refused(request_, aws).fact
     assert aws.calls == []
+
+
+def test_nobody_there(request_: AmiRequest, aws: AwsProxy) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        error = refused(replace(request_, access=Access(endpoint=nowhere)), aws)
+    assert "AWS was not reached" in error.fact
+    assert "does this region exist" in error.remedy
 
 
 def test_no_boto3(request_: AmiRequest, aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:

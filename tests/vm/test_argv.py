@@ -17,6 +17,7 @@ from bootc_build.vm.firmware import FirmwareFiles
 from bootc_build.vm.spec import (
     DirectKernel,
     Disk,
+    DiskBus,
     DiskFormat,
     Firmware,
     Forward,
@@ -170,13 +171,42 @@ def test_a_machine_of_nothing_is_refused(wrong: dict[str, int]) -> None:
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"QFI\xfb" + b"\0" * 60, DiskFormat.QCOW2), (b"\0" * 64, DiskFormat.RAW)],
+    [
+        (b"QFI\xfb" + b"\0" * 60, DiskFormat.QCOW2),
+        (b"KDMV" + b"\0" * 60, DiskFormat.VMDK),
+        (b"\0" * 64 + b"conectix" + b"\0" * 504, DiskFormat.VHD),
+        (b"\0" * 64, DiskFormat.RAW),
+        (b"", DiskFormat.RAW),
+    ],
 )
 def test_the_format_of_a_disk_is_read_from_it(
     content: bytes, expected: DiskFormat, tmp_path: Path
 ) -> None:
     (tmp_path / "disk").write_bytes(content)
     assert Disk.open(tmp_path / "disk").format is expected
+
+
+def test_nothing_can_be_kept_on_a_compressed_vmdk(tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(b"KDMV")
+    with pytest.raises(UsageError, match="nothing can be kept"):
+        Disk.open(tmp_path / "disk", persist=True)
+
+
+def test_disks_may_be_nvme() -> None:
+    disk = Attachment(Path("/d"), DiskFormat.RAW, durable=False)
+    runtime = Runtime(accelerator=Accelerator.TCG, console_fd=7, monitor_fd=8, disks=[disk])
+    argv = qemu_argv(MachineSpec(disk_bus=DiskBus.NVME), runtime)
+    [device] = [one for one in _values(argv, "-device") if one.startswith("nvme,")]
+    assert "serial=disk0" in device.split(",")  # QEMU refuses one without
+    assert "error=" not in device  # and refuses these
+
+
+def test_the_network_may_have_options_of_its_own() -> None:
+    runtime = Runtime(accelerator=Accelerator.TCG, console_fd=7, monitor_fd=8)
+    spec = MachineSpec(network_options=("net=10.1.0.0/16", "host=10.1.0.2"))
+    assert _only(qemu_argv(spec, runtime), "-netdev") == (
+        "user,id=net0,net=10.1.0.0/16,host=10.1.0.2"
+    )
 
 
 def test_a_disk_that_is_not_there_is_named(tmp_path: Path) -> None:
