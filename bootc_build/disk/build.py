@@ -10,7 +10,7 @@ from bootc_build.config.in_image import image_configuration
 from bootc_build.disk import deliver, ec2, preflight, trees
 from bootc_build.disk.assemble import write_raw_disk
 from bootc_build.disk.bootable import check_image, check_root
-from bootc_build.disk.deliver import Provenance, WrittenDisk
+from bootc_build.disk.deliver import Checksums, Provenance, WrittenDisk
 from bootc_build.disk.ec2 import CloudInit
 from bootc_build.disk.formats import (
     Compression,
@@ -34,6 +34,8 @@ from bootc_build.tools.podman import LocalImage, image_store
 
 # Counted into every identifier, so that disks of different layouts never share one.
 _LAYOUT_VERSION = 2
+# Types whose file is the raw disk.
+_AS_IT_IS = {DiskType.RAW, DiskType.AMI}
 
 
 @dataclass(frozen=True)
@@ -245,10 +247,18 @@ def _deliver(
     finished, spare = work / "finished", work / "replaced"
     for folder in (finished, spare):
         folder.mkdir()
-    files = write_formats(raw, finished, options, progress)
-    digests = [""] * len(files)
-    if request.manifest:
-        digests = deliver.checksums(list(files.values()), progress)
+    with Checksums() as checksums:
+        begun = {}
+        if request.manifest and _AS_IT_IS.intersection(request.types):
+            # One for both, and while the others are written.
+            begun = dict.fromkeys(_AS_IT_IS, checksums.begin(raw))
+        files = write_formats(raw, finished, options, progress)
+        digests = [""] * len(files)
+        if request.manifest:
+            progress.step("Computing checksums")
+            for kind, file in files.items():
+                begun[kind] = begun.get(kind) or checksums.begin(file)
+            digests = [begun[kind].result() for kind in files]
     written = []
     for (kind, file), digest in zip(files.items(), digests, strict=True):
         status = file.stat()

@@ -4,23 +4,26 @@ The manifest is what says that a set is complete: the old one goes before the fi
 new one comes after the last. A step that fails in between gives every old file its name back.
 """
 
+import errno
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Self
 
 from bootc_build import __version__
-from bootc_build.disk.formats import DiskType
+from bootc_build.disk.formats import DiskType, data_extents
 from bootc_build.onhost.interruption import signals_held
-from bootc_build.onhost.progress import Progress
-from bootc_build.tools.sizes import in_words
+from bootc_build.tools.sizes import MIB
 
 MANIFEST_SUFFIX = "manifest.json"
 _MANIFEST_VERSION = 1
+_ZEROS = memoryview(bytes(MIB))
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,49 @@ class Provenance:
     target: str
 
 
-def checksums(files: Sequence[Path], progress: Progress) -> list[str]:
-    """SHA-256 of each file, in hex, several at a time.
+class Checksums:
+    """SHA-256 of files, in hex, computed while other things go on; a context manager.
 
-    Raises:
-        OSError.
+    What is not finished when the block ends is given up.
     """
-    total = sum(file.stat().st_size for file in files)
-    progress.step(f"Computing checksums ({in_words(total)})")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(_sha256, files))
+
+    def __init__(self) -> None:
+        self._given_up = threading.Event()
+        self._pool = ThreadPoolExecutor(os.cpu_count())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._given_up.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def begin(self, file: Path) -> Future[str]:
+        """Begin with a file, which may be renamed from now on.
+
+        Raises:
+            OSError: by the result, too.
+        """
+        return self._pool.submit(self._sha256, file.open("rb"))
+
+    def _sha256(self, content: IO[bytes]) -> str:
+        digest = hashlib.sha256()
+        with content:
+            size = os.fstat(content.fileno()).st_size
+            at = 0
+            # A hole is hashed without being read.
+            for start, end in (*data_extents(content.fileno(), size), (size, size)):
+                while at < end and not self._given_up.is_set():
+                    if at < start:
+                        part = _ZEROS[: start - at]
+                    else:
+                        content.seek(at)
+                        part = memoryview(content.read(min(end - at, len(_ZEROS))))
+                        if not part:
+                            raise OSError(errno.EIO, "The file became shorter", content.name)
+                    digest.update(part)
+                    at += len(part)
+        return digest.hexdigest()
 
 
 def manifest(provenance: Provenance, disks: Sequence[WrittenDisk]) -> str:
@@ -141,11 +177,6 @@ def _give_back(target: Path, old: Path | None) -> None:
             target.unlink(missing_ok=True)
         else:
             old.replace(target)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bootc_build.disk.deliver import Provenance, WrittenDisk, checksums, manifest, publish
+from bootc_build.disk.deliver import Checksums, Provenance, WrittenDisk, manifest, publish
 from bootc_build.disk.formats import DiskType
-from bootc_build.onhost.progress import Silent
+from bootc_build.tools.sizes import MIB
 
 NAMES = ("os.raw", "os.qcow2", "os.manifest.json")
 
@@ -104,11 +104,39 @@ def test_ctrl_c_waits_until_all_are_in_place(
     assert out(tmp_path) == {name: f"new {name}" for name in NAMES}
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [[], [(0, 1)], [(5_000_000, 3)], [(0, 1), (3 * MIB + 7, 2 * MIB)], [(8 * MIB - 1, 1)]],
+)
+def test_checksum_is_that_of_all_bytes_holes_included(
+    tmp_path: Path, pieces: list[tuple[int, int]]
+) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(8 * MIB)
+        for at, length in pieces:
+            file.seek(at)
+            file.write(b"x" * length)
+    with Checksums() as checksums:
+        begun = checksums.begin(tmp_path / "file")
+        (tmp_path / "file").rename(tmp_path / "renamed")
+        digest = begun.result()
+    assert digest == hashlib.sha256((tmp_path / "renamed").read_bytes()).hexdigest()
+
+
+def test_what_is_not_finished_is_given_up(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(1 << 43)  # 8 TiB of nothing take an hour
+    with Checksums() as checksums:
+        begun = checksums.begin(tmp_path / "file")
+    assert begun.done()
+
+
 def test_manifest_has_names_sizes_and_checksums(tmp_path: Path) -> None:
     files = [tmp_path / "os.raw", tmp_path / "os.qcow2"]
     for file in files:
         file.write_text(file.name)
-    digests = checksums(files, Silent())
+    with Checksums() as checksums:
+        digests = [checksums.begin(file).result() for file in files]
     disks = [
         WrittenDisk(DiskType(file.suffix[1:]), file, 1 << 30, 4096, len(file.name), digest)
         for file, digest in zip(files, digests, strict=True)
