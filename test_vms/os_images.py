@@ -62,6 +62,19 @@ def base_image() -> str:
     return base
 
 
+def newest_base_image() -> str:
+    """The name of a base image of Debian's newest packages, with the programs that make btrfs and XFS."""
+    tree = _digest(_PACKAGE / "image", _PACKAGE / "data", _PACKAGE / "onhost")
+    name = f"{_NAMES}/newest:{tree}"
+    with _lock():
+        if not image_exists(name):
+            archive = Archive(*find_archive(read_targets(), tuple(SUITES)))
+            packages = ("btrfs-progs", "xfsprogs")
+            build_base(plan_base("sid", "minimal", archive, packages=packages, tag=name), Silent())
+        _forget_old([name])
+    return name
+
+
 BASE = Image(base_image)
 
 

@@ -251,3 +251,35 @@ def test_a_btrfs_root_boots_and_grows(
     check_mounts(machine, "btrfs")
     check_settings(machine)
     check_users(machine, made.key)
+
+
+NEWER = {
+    "xfs": "root: {filesystem: xfs, label: system}",
+    "subvolumes": """
+        root:
+          filesystem: btrfs
+          label: system
+          subvolumes: [{name: system, mountpoint: /}, {name: home, mountpoint: /home}]
+    """,
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", NEWER)
+def test_file_systems_of_the_images_own_programs_boot_grow_and_are_intact(
+    bootc_vm: MachineFactory, tmp_path: Path, kind: str
+) -> None:
+    wanted = disk_configuration(parse_document(NEWER[kind], ".yaml", "test"), "test")
+    disk = build(os_images.newest_base_image(), wanted, tmp_path)
+    machine = bootc_vm(disk, spec=spec())
+    machine.wait_for_unit("multi-user.target")
+    assert machine.failed_units() == []
+    check_growth(machine, disk)
+    filesystem = "xfs" if kind == "xfs" else "btrfs"
+    assert machine.succeed("findmnt -no FSTYPE,LABEL /sysroot").split() == [filesystem, "system"]
+    if kind == "subvolumes":
+        assert machine.succeed("findmnt -no FSROOT /var/home") == "/home\n"
+        assert "rootflags=subvol=system" in machine.read("/proc/cmdline")
+    # Hard links into the repository, owners and attributes came along.
+    machine.succeed("ostree fsck --quiet", seconds=600)
+    assert int(machine.succeed("stat -c %h /usr/bin/bash")) > 1

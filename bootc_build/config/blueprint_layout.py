@@ -15,10 +15,6 @@ LVM_REASON: Final = (
     "A volume group is made by the device mapper, which needs root and a kernel that has it where the disk "
     "is built; use plain or btrfs partitions"
 )
-_SUBVOLUMES: Final = (
-    "mkfs.btrfs makes subvolumes from btrfs-progs 6.11 on; use a plain partition with fs_type btrfs"
-)
-
 _FOUND_BY_TYPE: Final = (
     "The boot loader and systemd find this partition by the type and name that it has here"
 )
@@ -46,6 +42,10 @@ def layout_problems(custom: Customizations) -> Iterator[Problem]:
             place = f"{_DISK}.partitions[{number}]"
             yield from _partition_problems(part, place)
             points.append((f"{place}.mountpoint", part.mountpoint or ""))
+            points += [
+                (f"{place}.subvolumes[{index}].mountpoint", each.mountpoint)
+                for index, each in enumerate(part.subvolumes)
+            ]
     points = [(key, point) for key, point in points if point]
     yield from mount_point_problems((key, point) for key, point in points if point not in _OWN)
     yield from repetitions((key, point) for key, point in points if point in _OWN)
@@ -67,7 +67,7 @@ def _partition_problems(part: PartitionCustomization, place: str) -> Iterator[Pr
         yield Problem(f"{place}.type", "is lvm, which cannot be honoured", LVM_REASON)
         return
     if part.type == "btrfs":
-        yield Problem(f"{place}.type", "is btrfs, which cannot be honoured", _SUBVOLUMES)
+        yield from _btrfs_problems(part, place)
         return
     if part.type != "plain":
         yield Problem(f"{place}.type", f"is {part.type}", "Allowed: plain, btrfs, lvm")
@@ -78,6 +78,27 @@ def _partition_problems(part: PartitionCustomization, place: str) -> Iterator[Pr
     if part.minsize is None:
         yield Problem(f"{place}.minsize", "is missing")
     yield from _file_system_problems(part, place)
+
+
+def _btrfs_problems(part: PartitionCustomization, place: str) -> Iterator[Problem]:
+    for key in ("name", "logical_volumes", "mountpoint", "label", "fs_type"):
+        if getattr(part, key):
+            yield Problem(f"{place}.{key}", "does not belong to a btrfs partition")
+    for key in ("part_type", "part_label", "part_uuid"):
+        if getattr(part, key):
+            yield Problem(f"{place}.{key}", "cannot be honoured", _FOUND_BY_TYPE)
+    if part.minsize is None:
+        yield Problem(f"{place}.minsize", "is missing")
+    if all(each.mountpoint != "/" for each in part.subvolumes):
+        yield Problem(
+            f"{place}.subvolumes",
+            "has none that is mounted at /, which cannot be honoured",
+            "Subvolumes are made on the root; use a plain partition with fs_type btrfs",
+        )
+    yield from repetitions(
+        (f"{place}.subvolumes[{number}].name", each.name)
+        for number, each in enumerate(part.subvolumes)
+    )
 
 
 def _file_system_problems(part: PartitionCustomization, place: str) -> Iterator[Problem]:
@@ -134,6 +155,14 @@ def _add(
     place: str,
 ) -> None:
     point = part.mountpoint or ""
+    if part.type == "btrfs":
+        document["root"] = {
+            "filesystem": "btrfs",
+            "minimum-size": part.minsize,
+            "subvolumes": [each.model_dump() for each in part.subvolumes],
+        }
+        places["root"] = place
+        return
     if point in _OWN or part.fs_type == "swap":
         key = _OWN.get(point, "swap")
         size = "size" if key == "swap" else "minimum-size"

@@ -63,6 +63,15 @@ Locale = Annotated[str, Field(pattern=r"^[A-Za-z_]+(\.[A-Za-z0-9-]+)?(@[A-Za-z]+
 Unit = Annotated[str, Field(pattern=r"^[A-Za-z0-9:_.\\@-]+$")]
 
 
+class Subvolume(Record):
+    """A subvolume of a btrfs root."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9@_][A-Za-z0-9@_.-]{0,254}$")]
+    """Its name in the file system."""
+    mountpoint: AbsolutePath
+    """Where it is mounted: / for one of them."""
+
+
 class Root(Record):
     """The root file system."""
 
@@ -74,6 +83,8 @@ class Root(Record):
     """Bytes of its partition, which then stays so; without one it has what is left of the disk, and grows."""
     minimum_size: Size | None = None
     """Bytes that its partition has at least."""
+    subvolumes: tuple[Subvolume, ...] = ()
+    """Of btrfs; without any, everything is in the file system's top level."""
 
 
 class Boot(Record):
@@ -287,10 +298,22 @@ def _contradictions(found: DiskConfiguration) -> Iterator[Problem]:
         if part.size is not None and part.minimum_size is not None:
             key = f"{path}minimum-size"
             yield Problem(key, f"is there beside '{path}size'", "Leave one of them out")
-    yield from mount_point_problems(
+    subvolumes = [
+        (f"root.subvolumes[{index}].mountpoint", each.mountpoint)
+        for index, each in enumerate(found.root.subvolumes)
+    ]
+    if subvolumes and all(point != "/" for _key, point in subvolumes):
+        yield Problem("root.subvolumes", "has none that is mounted at /", "Add one")
+    yield from repetitions(
+        (f"root.subvolumes[{index}].name", each.name)
+        for index, each in enumerate(found.root.subvolumes)
+    )
+    yield from repetitions(pair for pair in subvolumes if pair[1] == "/")
+    extras = [
         (f"filesystems[{index}].mountpoint", each.mountpoint)
         for index, each in enumerate(found.filesystems)
-    )
+    ]
+    yield from mount_point_problems([*(pair for pair in subvolumes if pair[1] != "/"), *extras])
     yield from repetitions(
         (f"users[{index}].name", each.name) for index, each in enumerate(found.users)
     )

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
-from bootc_build.disk.plan import DiskPlan, Layout, Partition, Role
+from bootc_build.disk.plan import DiskPlan, Layout, Partition, Role, Subvolume
 from bootc_build.disk.trees import Trees
-from bootc_build.disk.xfs import XfsMaker
+from bootc_build.disk.workshop import Workshop, Workshops
+from bootc_build.disk.worktree import remove_tree
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install.bootsector import patch_boot_image, patch_core_image
 from bootc_build.onhost.progress import Progress
@@ -21,7 +23,11 @@ ESP_LABEL = "EFI-SYSTEM"
 
 
 def write_raw_disk(
-    plan: DiskPlan, trees: Trees, disk: Path, progress: Progress, *, xfs: XfsMaker | None = None
+    plan: DiskPlan,
+    trees: Trees,
+    disk: Path,
+    progress: Progress,
+    workshops: Workshops = MappingProxyType({}),
 ) -> None:
     """Make the raw disk file ``disk``, sparse. It must not exist; a failure may leave it unfinished.
 
@@ -30,7 +36,7 @@ def write_raw_disk(
         trees: what goes on it, in the folder of ``disk``.
         disk: the file.
         progress: hears of the steps.
-        xfs: makes file systems of that kind, if there are any.
+        workshops: where file systems other than ext4 are made.
 
     Raises:
         MissingProgramError, CommandError, UserError, OSError (no space left).
@@ -48,7 +54,7 @@ def write_raw_disk(
             write_swap(plan, partition, disk)
         elif (content := _content(plan.layout, partition, trees)) is not None:
             progress.step(f"Writing the file system of {content.mountpoint}")
-            _fill(plan, partition, content, disk, xfs)
+            _fill(plan, partition, content, disk, workshops)
     if plan.layout.filesystem == "ext4":
         e2fsprogs.make_immutable(
             slot(disk, plan.partition(Role.ROOT)), trees.deployment_roots(), plan.timestamp
@@ -126,13 +132,15 @@ class _Content:
     kind: str
     label: str
     tree: Path
+    subvolumes: tuple[Subvolume, ...] = ()
 
 
 def _content(layout: Layout, partition: Partition, trees: Trees) -> _Content | None:
     if partition.role is Role.BOOT:
         return _Content("/boot", "ext4", BOOT_LABEL, trees.boot)
     if partition.role is Role.ROOT:
-        return _Content("/", layout.filesystem, layout.root_label, trees.root)
+        tree = trees.gathered({each.mountpoint: each.name for each in layout.subvolumes})
+        return _Content("/", layout.filesystem, layout.root_label, tree, layout.subvolumes)
     if partition.extra is None:
         return None
     extra = partition.extra
@@ -140,7 +148,7 @@ def _content(layout: Layout, partition: Partition, trees: Trees) -> _Content | N
 
 
 def _fill(
-    plan: DiskPlan, partition: Partition, content: _Content, disk: Path, xfs: XfsMaker | None
+    plan: DiskPlan, partition: Partition, content: _Content, disk: Path, workshops: Workshops
 ) -> None:
     point = partition.extra.mountpoint if partition.extra else ""
     uuid = plan.identity.file_system(partition.role, point)
@@ -154,11 +162,19 @@ def _fill(
         )
         e2fsprogs.freeze_times(place, plan.timestamp)
         return
+    names = [each.name for each in content.subvolumes]
     with _apart(partition, disk) as file:
-        if content.kind == "btrfs":
-            mkfs.make_btrfs(file, tree, uuid=uuid, label=label, timestamp=plan.timestamp)
-        elif xfs is not None:
-            xfs(file, tree, uuid, label)
+
+        def command(seen: mkfs.Seen) -> list[str]:
+            if content.kind == "xfs":
+                return mkfs.xfs_command(seen(file), seen(tree), uuid=uuid, label=label)
+            return mkfs.btrfs_command(
+                seen(file), seen(tree), uuid=uuid, label=label, subvolumes=names
+            )
+
+        workshops.get(content.kind, Workshop()).run(disk.parent, command, plan.timestamp)
+        # So that no more than two copies are there at once.
+        remove_tree(tree)
 
 
 @contextmanager

@@ -19,12 +19,12 @@ from bootc_build.disk.formats import (
     size_unit,
     write_formats,
 )
-from bootc_build.disk.layout import Overrides, image_layout, requested_layout
+from bootc_build.disk.layout import Overrides, image_layout, requested_layout, root_flags
 from bootc_build.disk.plan import Contents, Identity, Layout, plan_disk
 from bootc_build.disk.populate import Installation, install_image
 from bootc_build.disk.settings.apply import Settings, apply_settings
+from bootc_build.disk.workshop import Workshops, find_workshops
 from bootc_build.disk.worktree import remove_tree, work_tree
-from bootc_build.disk.xfs import XfsMaker, find_xfs_maker
 from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.install.configuration import load_configuration
 from bootc_build.onhost.oci.reference import TRANSPORTS, ImageReference
@@ -123,7 +123,7 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
         contents = trees.settle(installed.trees, timestamp)
         raw = work / "disk.raw"
         planned = plan(contents, layout=installed.layout)
-        write_raw_disk(planned, installed.trees, raw, progress, xfs=installed.xfs)
+        write_raw_disk(planned, installed.trees, raw, progress, installed.workshops)
         # Its space is wanted for the formats that follow.
         remove_tree(installed.trees.root)
         options = FormatOptions(
@@ -182,11 +182,11 @@ def _configuration(request: DiskRequest, target: ImageReference) -> dict[str, ob
 
 @dataclass(frozen=True)
 class _Installed:
-    """What the image's installer and the configuration left: trees, the layout they are for, what makes an XFS."""
+    """What installer and configuration left: trees, the layout they are for, where file systems are made."""
 
     trees: trees.Trees
     layout: Layout
-    xfs: XfsMaker | None
+    workshops: Workshops
 
 
 def _install(
@@ -210,11 +210,10 @@ def _install(
             progress.step("Taking the configuration that the image has")
             wanted = request.overrides.over(found)
         layout = image_layout(wanted, root, load_configuration(root))
-        preflight.check_programs_for(layout)
-        xfs = find_xfs_maker(container, image.id) if "xfs" in layout.kinds else None
+        workshops = find_workshops(container, image.id, layout)
         installation = Installation(
             target,
-            request.kernel_arguments(wanted),
+            (*root_flags(layout), *request.kernel_arguments(wanted)),
             request.root_keys,
             identity,
             int(image.created.timestamp()),
@@ -222,8 +221,7 @@ def _install(
         )
         tree = install_image(container, image, work, installation, progress)
         apply_settings(container, tree, Settings(wanted, identity, layout), progress)
-    parts = trees.split(tree, [extra.mountpoint for extra in layout.extras])
-    return _Installed(parts, layout, xfs)
+    return _Installed(trees.split(tree, layout.mountpoints), layout, workshops)
 
 
 def _initramfs_files(container: WorkingContainer) -> str | None:

@@ -3,12 +3,14 @@
 Nothing is written here; the image is looked into.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
 from bootc_build.config.disk import DiskConfiguration, ExtraFileSystem, FileSystem
-from bootc_build.disk.plan import BOOT_BYTES, ESP_BYTES, LINUX_DATA, Extra, Layout
+from bootc_build.config.disk import Subvolume as ConfiguredSubvolume
+from bootc_build.disk.plan import BOOT_BYTES, ESP_BYTES, LINUX_DATA, Extra, Layout, Subvolume
 from bootc_build.disk.settings.deployment import Deployment
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.install.configuration import InstallConfiguration
@@ -68,8 +70,16 @@ def image_layout(
     image = Deployment(image_root, image_root / "var")
     root = wanted.root.filesystem or install.root_fs_type or _DEFAULT_FILESYSTEM
     extras = tuple(_extra(each, image, root) for each in wanted.filesystems)
-    _check_distinct(extras)
-    layout = replace(requested_layout(wanted), filesystem=root, extras=extras)
+    subvolumes = tuple(_subvolume(each, image) for each in wanted.root.subvolumes)
+    if subvolumes and root != "btrfs":
+        raise UsageError(
+            f"The root has subvolumes, and its file system is {root}.",
+            "Only btrfs has subvolumes: say root.filesystem: btrfs, or leave them out.",
+        )
+    layout = replace(
+        requested_layout(wanted), filesystem=root, extras=extras, subvolumes=subvolumes
+    )
+    _check_distinct(layout.mountpoints)
     _check_label("root.label", layout.root_label, root)
     for kind in layout.kinds:
         _check_kernel(image_root, kind)
@@ -135,15 +145,26 @@ def _check_mount_point(said: str, point: str, image: Deployment) -> None:
         )
 
 
-def _check_distinct(extras: tuple[Extra, ...]) -> None:
-    seen: set[str] = set()
-    for each in extras:
-        if each.mountpoint in seen:
+def _subvolume(wanted: ConfiguredSubvolume, image: Deployment) -> Subvolume:
+    point = image.resolve(f"{wanted.mountpoint}/.")
+    if point not in ("/", "/var") and not point.startswith("/var/"):
+        _check_mount_point(wanted.mountpoint, point, image)
+    return Subvolume(wanted.name, point)
+
+
+def root_flags(layout: Layout) -> tuple[str, ...]:
+    """Kernel arguments by which the root is found in its file system."""
+    name = layout.root_subvolume
+    return () if name is None else (f"rootflags=subvol={name}",)
+
+
+def _check_distinct(points: Sequence[str]) -> None:
+    for number, point in enumerate(points):
+        if point in points[:number]:
             raise UsageError(
-                f"Two file systems are to be mounted at {each.mountpoint}: links of the image lead there.",
-                "Leave one of them out of 'filesystems'.",
+                f"Two file systems are to be mounted at {point}: links of the image lead there.",
+                "Leave one of them out of the configuration.",
             )
-        seen.add(each.mountpoint)
 
 
 def _check_label(where: str, label: str, kind: str) -> None:

@@ -8,7 +8,7 @@ Sizes and offsets are in bytes; a sector is 512 bytes; every partition begins an
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Self
 from uuid import UUID, uuid5
@@ -86,6 +86,14 @@ class Extra:
 
 
 @dataclass(frozen=True)
+class Subvolume:
+    """A subvolume of a btrfs root: its name in the file system, and where it is mounted."""
+
+    name: str
+    mountpoint: str
+
+
+@dataclass(frozen=True)
 class Layout:
     """What is wanted of a disk's partitions; sizes in bytes.
 
@@ -99,6 +107,7 @@ class Layout:
         swap_size: of the swap partition; 0 for none.
         swap_label: its label.
         extras: further file systems.
+        subvolumes: of a btrfs root; the one that is mounted at / among them, if there are any.
         updates: how many further versions of the system fit beside the first.
         minimum: of the whole disk at least.
     """
@@ -112,6 +121,7 @@ class Layout:
     swap_size: int = 0
     swap_label: str = "swap"
     extras: tuple[Extra, ...] = ()
+    subvolumes: tuple[Subvolume, ...] = ()
     updates: int = 1
     minimum: int = 0
 
@@ -119,6 +129,18 @@ class Layout:
     def kinds(self) -> frozenset[str]:
         """The types of file systems, /boot apart."""
         return frozenset({self.filesystem, *(extra.filesystem for extra in self.extras)})
+
+    @property
+    def mountpoints(self) -> list[str]:
+        """Where something is mounted besides /, /boot and /boot/efi."""
+        points = [each.mountpoint for each in self.extras]
+        points += [each.mountpoint for each in self.subvolumes]
+        return [point for point in points if point != "/"]
+
+    @property
+    def root_subvolume(self) -> str | None:
+        """The subvolume that is mounted at /."""
+        return next((each.name for each in self.subvolumes if each.mountpoint == "/"), None)
 
 
 @dataclass(frozen=True)
@@ -258,6 +280,8 @@ def plan_disk(
             f"A disk of {in_words(size)} cannot be a volume of the clouds that are asked for.",
             f"Give --size in whole {in_words(unit).removeprefix('1 ')}, like {-(-size // GIB)}G.",
         )
+    inside = (contents.extras.get(each.mountpoint, 0) for each in layout.subvolumes)
+    contents = replace(contents, root=contents.root + sum(inside))
     _check_fits(contents, layout)
     needed = smallest_disk(contents, layout)
     if size is None:

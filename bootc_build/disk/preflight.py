@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bootc_build.disk.formats import DiskType
-from bootc_build.disk.plan import BOOT_BYTES, Layout
+from bootc_build.disk.plan import BOOT_BYTES
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import CommandError, MissingProgramError, find_program
 from bootc_build.tools.sizes import in_words
@@ -23,6 +23,7 @@ _PROGRAMS = {
     "mformat": "mtools",
     "mmd": "mtools",
     "mcopy": "mtools",
+    "mkswap": "util-linux",
 }
 _QEMU_IMG = {"qemu-img": "qemu-utils"}
 _PROGRAMS_BY_TYPE = {
@@ -33,9 +34,6 @@ _PROGRAMS_BY_TYPE = {
     DiskType.GCE: {"tar": "tar", "pigz": "pigz"},
 }
 _UNCOMPRESSED = {DiskType.RAW, DiskType.AMI, DiskType.VHD}
-_PROGRAMS_BY_FILESYSTEM = {
-    "btrfs": {"mkfs.btrfs": "btrfs-progs"},
-}
 _NO_SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 _NO_SPACE_WORDS = ("No space left on device", "no space left on device", "Disk quota exceeded")
 
@@ -49,20 +47,6 @@ def check_programs(types: Sequence[DiskType]) -> None:
     needed = dict(_PROGRAMS)
     for kind in types:
         needed |= _PROGRAMS_BY_TYPE.get(kind, {})
-    _check(needed)
-
-
-def check_programs_for(layout: Layout) -> None:
-    """Require every program that the file systems of this layout need; for xfs there is more than one place.
-
-    Raises:
-        UserError: names all that are missing, and their packages.
-    """
-    needed: dict[str, str] = {}
-    for kind in layout.kinds:
-        needed |= _PROGRAMS_BY_FILESYSTEM.get(kind, {})
-    if layout.swap_size:
-        needed["mkswap"] = "util-linux"
     _check(needed)
 
 

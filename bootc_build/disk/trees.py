@@ -37,6 +37,20 @@ class Trees:
             f"/{path.relative_to(self.root)}" for path in found if path.suffix != ".origin"
         )
 
+    def gathered(self, subvolumes: Mapping[str, str]) -> Path:
+        """The folder that the root file system is filled from.
+
+        Args:
+            subvolumes: name by mount point; each becomes a folder of that name. None: the root itself.
+        """
+        if not subvolumes:
+            return self.root
+        folder = self.root.with_name(f"{self.root.name}.subvolumes")
+        make_folder(folder)
+        for point, name in subvolumes.items():
+            (self.root if point == "/" else self.extras[point]).rename(folder / name)
+        return folder
+
     def core_image(self) -> Path:
         """GRUB's core.img for BIOS."""
         return self.boot / "grub/i386-pc/core.img"

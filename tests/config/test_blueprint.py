@@ -13,6 +13,7 @@ from bootc_build.config.disk import (
     Root,
     Services,
     Sshd,
+    Subvolume,
     Swap,
     User,
 )
@@ -186,6 +187,25 @@ def test_filesystems_are_partitions_and_minimum_sizes() -> None:
     assert found.filesystems == (ExtraFileSystem(mountpoint="/var/data", size=20 * GIB),)
 
 
+def test_subvolumes_of_a_btrfs_partition_are_those_of_the_root() -> None:
+    found = parse(
+        """
+        [[customizations.disk.partitions]]
+        type = "btrfs"
+        minsize = "10 GiB"
+        subvolumes = [{name = "root", mountpoint = "/"}, {name = "home", mountpoint = "/home"}]
+        """
+    )
+    assert found.root == Root(
+        filesystem="btrfs",
+        minimum_size=10 * GIB,
+        subvolumes=(
+            Subvolume(name="root", mountpoint="/"),
+            Subvolume(name="home", mountpoint="/home"),
+        ),
+    )
+
+
 def test_a_json_file_with_the_older_wrapping_is_read(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{"blueprint": {"customizations": {"user": [{"name": "foo"}]}}}')
@@ -248,6 +268,23 @@ REFUSED = {
     "lvm": (
         partition("type = 'lvm'\nname = 'vg'\nminsize = '1 GiB'"),
         "'customizations.disk.partitions[0].type' is lvm, which cannot be honoured",
+    ),
+    "btrfs without a root": (
+        partition(
+            "type = 'btrfs'\nminsize = 1\nsubvolumes = [{name = 'a', mountpoint = '/var/a'}]"
+        ),
+        "'customizations.disk.partitions[0].subvolumes' has none that is mounted at /",
+    ),
+    "subvolume twice": (
+        partition(
+            "type = 'btrfs'\nminsize = 1\n"
+            "subvolumes = [{name = 'a', mountpoint = '/'}, {name = 'a', mountpoint = '/var'}]"
+        ),
+        "'customizations.disk.partitions[0].subvolumes[1].name' is a, as",
+    ),
+    "name of a subvolume": (
+        partition("type = 'btrfs'\nminsize = 1\nsubvolumes = [{name = 'a/b', mountpoint = '/'}]"),
+        "'customizations.disk.partitions[0].subvolumes[0].name' is \"a/b\"",
     ),
     "partition of no type": (
         partition("type = 'raid'\nminsize = '1 GiB'"),

@@ -37,6 +37,11 @@ def test_the_example_says_every_key_that_there_is() -> None:
     assert set(document) == known - {"minimum-size", "keyboard"}
 
 
+SUBVOLUME_AND_FILE_SYSTEM = """
+root: {subvolumes: [{name: a, mountpoint: /}, {name: b, mountpoint: /var/b}]}
+filesystems: [{mountpoint: /var/b, size: 1G}]
+"""
+
 # What is written, and the words that the error has: key path, what is wrong, what is allowed.
 WRONG = {
     "unknown key": (
@@ -96,6 +101,14 @@ WRONG = {
     "mount point that climbs": (
         "filesystems: [{mountpoint: /var/../usr, size: 1G}]",
         ("'filesystems[0].mountpoint'", "without '.', '..'"),
+    ),
+    "subvolumes without a root": (
+        "root: {filesystem: btrfs, subvolumes: [{name: a, mountpoint: /var/a}]}",
+        ("'root.subvolumes' has none that is mounted at /",),
+    ),
+    "subvolume where a file system is": (
+        SUBVOLUME_AND_FILE_SYSTEM,
+        ("'filesystems[0].mountpoint' is /var/b, as 'root.subvolumes[1].mountpoint' is",),
     ),
     "size and minimum": ("size: 9G\nminimum-size: 8G", ("'minimum-size' is there beside 'size'",)),
     "size and minimum of root": (

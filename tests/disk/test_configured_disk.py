@@ -200,16 +200,29 @@ def test_a_btrfs_root_holds_the_deployment(image: str, tmp_path: Path) -> None:
     assert shared.read_bytes() == b"\x7fELF"
 
 
-def test_xfs_is_refused_before_the_work_where_no_mkfs_can_fill_it(
-    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+OLD = {
+    "mkfs.xfs": ("mkfs.xfs version 6.13.0", "root: {filesystem: xfs}", "xfsprogs 6.17"),
+    "mkfs.btrfs": (
+        "mkfs.btrfs, part of btrfs-progs v6.2",
+        "root: {filesystem: btrfs, subvolumes: [{name: root, mountpoint: /}]}",
+        "btrfs-progs 6.12",
+    ),
+}
+
+
+@pytest.mark.parametrize("program", OLD)
+def test_programs_that_are_too_old_are_told_before_the_work(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
-    program = tmp_path / "bin/mkfs.xfs"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho mkfs.xfs version 6.13.0\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    with pytest.raises(UserError, match=r"this machine has xfsprogs 6\.13, the image none"):
-        make(image, tmp_path / "out", "root: {filesystem: xfs}")
+    said, text, needed = OLD[program]
+    path = tmp_path / "bin" / program
+    path.parent.mkdir()
+    path.write_text(f"#!/bin/sh\necho {said}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(path.parent), prepend=":")
+    with pytest.raises(UserError, match=needed) as refused:
+        make(image, tmp_path / "out", text)
+    assert "Neither on this machine nor in the image" in refused.value.fact
     assert list((tmp_path / "out").iterdir()) == []
 
 

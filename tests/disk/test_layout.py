@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from bootc_build.config.disk import DiskConfiguration, ExtraFileSystem, Root
-from bootc_build.disk.layout import Overrides, image_layout
+from bootc_build.config.disk import DiskConfiguration, ExtraFileSystem, Root, Subvolume
+from bootc_build.disk.layout import Overrides, image_layout, root_flags
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install.configuration import InstallConfiguration
 from bootc_build.tools.sizes import GIB
@@ -87,6 +87,30 @@ def test_what_the_image_cannot_do_is_refused(
     with pytest.raises(UserError, match=said) as refused:
         image_layout(wanted, image, InstallConfiguration())
     assert refused.value.remedy
+
+
+SUBVOLUMES = (
+    Subvolume(name="root", mountpoint="/"),
+    Subvolume(name="home", mountpoint="/home"),
+)
+
+
+def test_subvolumes_are_mounted_where_links_lead_and_the_kernel_is_told(image: Path) -> None:
+    wanted = DiskConfiguration(root=Root(filesystem="btrfs", subvolumes=SUBVOLUMES))
+    layout = image_layout(wanted, image, InstallConfiguration())
+    assert [(each.name, each.mountpoint) for each in layout.subvolumes] == [
+        ("root", "/"),
+        ("home", "/var/home"),
+    ]
+    assert root_flags(layout) == ("rootflags=subvol=root",)
+    assert layout.mountpoints == ["/var/home"]
+    assert root_flags(image_layout(DiskConfiguration(), image, InstallConfiguration())) == ()
+
+
+def test_only_btrfs_has_subvolumes(image: Path) -> None:
+    wanted = DiskConfiguration(root=Root(subvolumes=SUBVOLUMES))
+    with pytest.raises(UserError, match="its file system is ext4"):
+        image_layout(wanted, image, InstallConfiguration())
 
 
 def test_an_image_that_wants_encryption_is_refused_not_installed_without(image: Path) -> None:

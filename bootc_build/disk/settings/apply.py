@@ -42,7 +42,7 @@ class Settings:
         """Whether there is nothing to set."""
         layout_only = {"size", "minimum_size", "updates", "root", "boot", "esp", "kernel_arguments"}
         said = self.wanted.model_dump(exclude_defaults=True, exclude=layout_only)
-        return not said and not self.layout.extras and not self.layout.swap_size
+        return not said and not self.layout.mountpoints and not self.layout.swap_size
 
 
 def apply_settings(

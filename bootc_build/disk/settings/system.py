@@ -55,4 +55,9 @@ def fstab(existing: str, identity: Identity, layout: Layout) -> str:
         options = ",".join((*(extra.options or ("defaults",)), _PATIENCE))
         check = 2 if extra.filesystem == "ext4" else 0
         lines.append(f"UUID={uuid} {extra.mountpoint} {extra.filesystem} {options} 0 {check}")
+    root = identity.file_system(Role.ROOT)
+    for each in layout.subvolumes:
+        if each.mountpoint != "/":
+            options = f"subvol={each.name},{_PATIENCE}"
+            lines.append(f"UUID={root} {each.mountpoint} btrfs {options} 0 0")
     return "".join(f"{line}\n" for line in lines)
