@@ -15,6 +15,7 @@ from bootc_build.disk.deliver import WrittenDisk
 from bootc_build.disk.ec2 import CloudInit
 from bootc_build.disk.formats import Compression, DiskType
 from bootc_build.disk.layout import Overrides
+from bootc_build.disk.verify import build_disk_twice
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.tools.sizes import in_words, parse_size
 
@@ -109,6 +110,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="public keys that may log in as root",
     )
     parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="build twice, and fail where the second build differs, naming what does",
+    )
+    parser.add_argument(
         "--format", choices=("human", "json"), default="human", help="how to print what was written"
     )
 
@@ -135,7 +141,7 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
             "Making a disk needs root, to keep the owners of the image's files.",
             f"Run it with: sudo bootc-build disk {args.image} …",
         )
-    written = build_disk(request, progress)
+    written = (build_disk_twice if args.verify else build_disk)(request, progress)
     progress.step("Done")
     print(_as_json(written) if args.format == "json" else _as_text(written))
     return 0

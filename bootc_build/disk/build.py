@@ -107,7 +107,9 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
     target = request.target or default_target(request.image, image)
     progress.step(f"The host will follow {target.display}")
     timestamp = int(image.created.timestamp())
-    identity = Identity.derive(image.digest, _configuration(request, target))
+    # By the configuration's digest, which covers every layer: the manifest's changes when somebody
+    # compresses the layers otherwise, or pulls the image into a storage of another kind.
+    identity = Identity.derive(f"sha256:{image.id}", _configuration(request, target))
     # Known to be too small already? Compare before the work, with what the layers say.
     plan = partial(
         plan_disk,

@@ -1,5 +1,6 @@
 """mtools: FAT file systems inside a disk file, without a mount."""
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,16 @@ class FatVolume:
             except CommandError:
                 return None
             return target.read_bytes()
+
+    def clusters(self, path: str) -> list[tuple[int, int]]:
+        """The runs of clusters, first and last, that a file's content is in.
+
+        Raises:
+            MissingProgramError, CommandError.
+        """
+        said = self._run(["mshowfat", *self._drive, f"::/{path.lstrip('/')}"])
+        runs = re.findall(r"<(\d+)(?:-(\d+))?>", said)
+        return [(int(first), int(last or first)) for first, last in runs]
 
     @property
     def _drive(self) -> Sequence[str]:
