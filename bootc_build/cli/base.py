@@ -8,6 +8,7 @@ from bootc_build.image.base import build_base
 from bootc_build.image.base_plan import SUITES, VARIANTS, Archive, check_suite, plan_base
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.apt_sources import find_archive, read_targets
+from bootc_build.tools.rootless import enter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     """Build it and print the image's id."""
     check_suite(args.suite)
     plan = plan_base(args.suite, args.variant, _archive(args), packages=args.package, tag=args.tag)
+    enter(args.given)
     image = build_base(plan, progress, epoch=_epoch())
     progress.step(f"Done: {plan.tag}")
     print(image)

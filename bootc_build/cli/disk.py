@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import re
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from bootc_build.disk.ec2 import CloudInit
 from bootc_build.disk.formats import Compression, DiskType
 from bootc_build.disk.layout import Overrides
 from bootc_build.disk.verify import build_disk_twice
-from bootc_build.onhost.errors import UsageError, UserError
+from bootc_build.onhost.errors import UsageError
+from bootc_build.tools.rootless import enter
 from bootc_build.tools.sizes import in_words, parse_size
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
@@ -136,11 +136,7 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
         configuration=None if args.config is None else load_configuration(args.config),
         overrides=_overrides(args),
     )
-    if os.geteuid() != 0:
-        raise UserError(
-            "Making a disk needs root, to keep the owners of the image's files.",
-            f"Run it with: sudo bootc-build disk {args.image} …",
-        )
+    enter(args.given)
     written = (build_disk_twice if args.verify else build_disk)(request, progress)
     progress.step("Done")
     print(_as_json(written) if args.format == "json" else _as_text(written))

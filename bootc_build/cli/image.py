@@ -8,6 +8,7 @@ from bootc_build.cli.output import StderrProgress
 from bootc_build.image.derived import BuildRequest, build_image
 from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.lint.render import finding_lines
+from bootc_build.tools.rootless import enter
 
 # Flags of `buildah build` that take a value, with what --help says of those that people use most. Flags
 # that stand alone (--no-cache, --squash, --pull[=WHEN]) need no declaration: they are passed on as they are.
@@ -96,7 +97,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     """Build, lint, tag; prints the image's id."""
-    linted = build_image(request_of(args), progress)
+    request = request_of(args)
+    enter(args.given)
+    linted = build_image(request, progress)
     if not args.quiet:
         for found in linted.report.warnings:
             print(*finding_lines(found), sep="\n", file=sys.stderr)

@@ -8,6 +8,7 @@ from bootc_build.image.lint import LintedImage, lint_image
 from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.lint.registry import check_names
 from bootc_build.onhost.lint.render import finding_lines, lint_list, report_data, summary_lines
+from bootc_build.tools.rootless import enter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     if args.image is None:
         raise UsageError("No image was named.", "For example: bootc-build lint os:v1")
     check_names(args.skip)
+    enter(args.given)
     progress.step(f"Linting {args.image}")
     linted = lint_image(args.image, args.skip)
     if args.format == "json":

@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bootc-build`` with ``argv`` (the process's own by default) and return its exit status."""
     unwind_on_signals()
     argv = list(sys.argv[1:] if argv is None else argv)
+    given = argv
     # What follows "--" is the guest's or pytest's: argparse would lose it where options stand before it.
     at = argv.index("--") if argv[:1] in _TAKE_DASHES and "--" in argv else len(argv)
     argv, after_dashes = argv[:at], argv[at + 1 :]
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Only a verb that hands flags on to another program takes what it does not know.
     if unknown and not hasattr(args, "passed_on"):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    args.passed_on, args.after_dashes = unknown, after_dashes
+    args.passed_on, args.after_dashes, args.given = unknown, after_dashes, given
     progress = StderrProgress(-1 if args.quiet else args.verbose)
     own_failure = 125 if args.verb == "run" else 1
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from bootc_build.cli.output import StderrProgress
 from bootc_build.disk.cached import cached_disk
 from bootc_build.onhost.errors import UsageError
+from bootc_build.tools.rootless import enter
 from bootc_build.vm import terminal
 from bootc_build.vm.accel import find_acceleration
 from bootc_build.vm.machine import Machine
@@ -81,6 +82,7 @@ def _spec(args: argparse.Namespace, progress: StderrProgress) -> MachineSpec:
             f"Make one first: bootc-build disk {args.target}",
         )
     else:
+        enter(args.given)
         disk = Disk.open(cached_disk(args.target, progress))
     return MachineSpec(
         disks=(disk,),

@@ -68,8 +68,8 @@ def cached_disk(
     def make(place: Path) -> None:
         if os.geteuid() != 0:
             raise UserError(
-                "Making a disk needs root, to keep the owners of the image's files.",
-                "Run it with sudo.",
+                "Making a disk needs the rights of the users whose files are in the image.",
+                "Run it inside: buildah unshare",
             )
         request = DiskRequest(
             image,

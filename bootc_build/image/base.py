@@ -1,16 +1,15 @@
 """Build a bootable base image from distribution packages, straight into local container storage."""
 
-import os
 import time
 from pathlib import Path
 
 from bootc_build.image import base_tree
 from bootc_build.image.base_plan import BasePlan
-from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.progress import Progress
 from bootc_build.tools import mmdebstrap
 from bootc_build.tools.apt_sources import archive_keyring, inherited_options
 from bootc_build.tools.buildah import WorkingContainer, working_container
+from bootc_build.tools.cache import cache_folder
 
 # Kind of units -> our preset of them.
 _PRESETS = {
@@ -29,10 +28,7 @@ _IMAGE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 def package_cache() -> Path:
     """Where downloaded packages are kept between builds."""
-    if os.geteuid() == 0 and "XDG_CACHE_HOME" not in os.environ:
-        return Path("/var/cache/bootc-build/apt")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "bootc-build/apt"
+    return cache_folder() / "apt"
 
 
 def build_base(plan: BasePlan, progress: Progress, *, epoch: int | None = None) -> str:
@@ -47,12 +43,8 @@ def build_base(plan: BasePlan, progress: Progress, *, epoch: int | None = None) 
         epoch: seconds since 1970.
 
     Raises:
-        UserError: not root, a missing program, an archive that cannot be used, a full disk.
+        UserError: a missing program, an archive that cannot be used, a full disk.
     """
-    if os.geteuid() != 0:
-        raise UserError(
-            "Building a base image needs root: its files belong to many users.", "Run it with sudo."
-        )
     mmdebstrap.require()
     keyring = archive_keyring()
     with working_container("scratch") as container:

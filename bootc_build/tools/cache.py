@@ -4,6 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from bootc_build.tools.rootless import is_system_root
+
 
 def cache_folder() -> Path:
     """`$XDG_CACHE_HOME/bootc-build`; without that, /var/cache/bootc-build for root and ~/.cache for others.
@@ -13,7 +15,7 @@ def cache_folder() -> Path:
     chosen = os.environ.get("XDG_CACHE_HOME")
     if chosen:
         return Path(chosen) / "bootc-build"
-    if os.geteuid() == 0:
+    if is_system_root():
         return Path("/var/cache/bootc-build")
     return Path.home() / ".cache/bootc-build"
 
