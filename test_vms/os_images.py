@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -106,6 +106,29 @@ def build(name: str, containerfile: Path, *, arguments: Iterable[tuple[str, str]
             build_image(request, Silent())
         _forget_old([image])
     return image
+
+
+def altered(name: str, image: str, change: Callable[[Path], None], source: Path) -> str:
+    """An image whose files were changed after it was built, past everything that looks after them.
+
+    Args:
+        name: of the image, in the tests' own part of local storage.
+        image: what it is made of.
+        change: gets the root directory.
+        source: the file that says what is changed; with another content, the image is made anew.
+
+    Returns:
+        The image's whole name.
+    """
+    key = json.dumps([image_id(image), _digest(source), name])
+    made = f"{_NAMES}/{name}:{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    with _lock():
+        if not image_exists(made):
+            with working_container(image) as container:
+                change(container.mount())
+                container.commit(made, timestamp=1)
+        _forget_old([made])
+    return made
 
 
 def _put_agent(foundation: str, name: str) -> None:

@@ -122,18 +122,18 @@ class PretendHost:
         status: dict[str, Any] = document["status"]
         return status
 
-    def reboot(self) -> None:
-        """What a shutdown does to a queued deployment, then boot what the menu has first."""
+    def reboot(self, entry: int = 0) -> None:
+        """What a shutdown does to a queued deployment, then boot what the menu has first, or another entry."""
         if (self.run_directory / "ostree/staged-deployment").exists():
             done = self.execute("ostree", "admin", "finalize-staged")
             assert done.status == 0, done.stderr
         subprocess.run(["rm", "-rf", self.run_directory], check=True)
-        self._booted = self._boot()
+        self._booted = self._boot(entry)
 
-    def _boot(self) -> Path:
+    def _boot(self, entry: int = 0) -> Path:
         self.run_directory.mkdir(exist_ok=True)
         (self.run_directory / "ostree-booted").touch()
-        found = re.search(r"(?:^| )ostree=/(\S+)", self.entries()[0]["options"])
+        found = re.search(r"(?:^| )ostree=/(\S+)", self.entries()[entry]["options"])
         assert found is not None
         return Path(os.path.realpath(self.sysroot / found[1]))
 

@@ -32,11 +32,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a system that is not running (its disk's root)",
     )
     verbs.add_parser("cleanup", help="remove what no deployment needs")
+    verbs.add_parser("boot-complete", help="this boot is complete: its deployment is good")
+    fell_back = verbs.add_parser("boot-fell-back", help="keep what the boot menu fell back to")
+    fell_back.add_argument("why", choices=("tries", "kernel"), help="as the boot menu says")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
-    return _fsck(args) if args.internals_verb == "fsck" else _cleanup()
+    if args.internals_verb == "fsck":
+        return _fsck(args)
+    if args.internals_verb == "boot-complete":
+        return _boot_complete()
+    if args.internals_verb == "boot-fell-back":
+        return _boot_fell_back(args.why)
+    return _cleanup()
+
+
+def _boot_complete() -> int:
+    from bootc_build.onhost.host.boot_results import mark_complete  # noqa: PLC0415
+    from bootc_build.onhost.host.running import require_booted_host  # noqa: PLC0415
+
+    require_booted_host()
+    mark_complete()
+    return 0
+
+
+def _boot_fell_back(why: str) -> int:
+    from bootc_build.onhost.host.boot_results import keep_fall_back  # noqa: PLC0415
+    from bootc_build.onhost.host.booted import open_for_change  # noqa: PLC0415
+
+    with open_for_change(say) as system:
+        failed = keep_fall_back(system, why)
+    if failed is not None:
+        say(f"Fell back from {failed.image} {failed.digest}: {failed.reason}")
+    return 0
 
 
 def _cleanup() -> int:

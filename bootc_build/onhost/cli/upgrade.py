@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let the next reboot use what --download-only brought; fetch nothing",
     )
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="queue the newest image even if it did not boot here before",
+    )
     parser.add_argument("--tag", help="follow another tag of the tracked image")
 
 
@@ -64,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
                 upgrade.tracked(system, args.tag),
                 download_only=args.download_only,
                 progress=progress,
+                retry_failed=args.retry_failed,
             )
             if done.message:
                 print(done.message)
@@ -88,3 +94,7 @@ def _print_found(found: "upgrade.Found") -> None:
     print(f"  Digest: {found.update.manifest_digest}")
     if found.changes is not None:
         print(found.changes.display)
+    if found.failed is not None:
+        from bootc_build.onhost.host.upgrade import failed_message  # noqa: PLC0415 - loaded already
+
+        print(failed_message(found.image, found.failed))

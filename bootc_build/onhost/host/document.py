@@ -7,6 +7,7 @@ YAML. Optional parts that are absent are ``null``, except where upstream leaves 
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from bootc_build.onhost.host.boot_record import BootHealth, FailedImage
 from bootc_build.onhost.record import record
 
 API_VERSION: Final = "org.containers.bootc/v1"
@@ -129,9 +130,12 @@ class HostStatus:
     rollback_queued: bool = False
     usr_overlay: UsrOverlay | None = None
     read_only: bool = False
+    boot_health: BootHealth | None = None
+    failed_images: tuple[FailedImage, ...] = ()
+    finalize_failure: str | None = None
 
     def to_dict(self) -> Document:
-        """The document's form; no other deployments, no key."""
+        """The document's form; no other deployments, no key, and likewise what upstream does not have."""
         slots: Document = {
             name: None if entry is None else entry.to_dict()
             for name, entry in (
@@ -143,12 +147,20 @@ class HostStatus:
         if self.other_deployments:
             slots["otherDeployments"] = [entry.to_dict() for entry in self.other_deployments]
         is_host = self.booted is not None and self.booted.image is not None
+        ours: Document = {}
+        if self.boot_health is not None:
+            ours["bootHealth"] = self.boot_health.to_dict()
+        if self.failed_images:
+            ours["failedImages"] = [each.to_dict() for each in self.failed_images]
+        if self.finalize_failure is not None:
+            ours["finalizeFailure"] = self.finalize_failure
         return {
             **slots,
             "rollbackQueued": self.rollback_queued,
             "type": "bootcHost" if is_host else None,
             "usrOverlay": None if self.usr_overlay is None else self.usr_overlay.to_dict(),
             "readOnly": self.read_only,
+            **ours,
         }
 
 
@@ -191,6 +203,7 @@ class Host:
             rollback_queued=self.status.rollback_queued,
             usr_overlay=self.status.usr_overlay,
             read_only=self.status.read_only,
+            boot_health=self.status.boot_health,
         )
         return Host(self.spec, status)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from bootc_build.onhost.host.boot_record import BootHealth, FailedImage, read_notes
 from bootc_build.onhost.host.document import BootEntry, Host, ImageStatus, format_time
 
 _SLOTS = {"staged": "  Staged", "booted": "● Booted", "rollback": "  Rollback", "other": "  Other"}
@@ -23,7 +24,29 @@ def human(host: Host, *, verbose: bool = False) -> str:
         for slot, entry in entries
         if entry is not None
     ]
-    return "\n".join(blocks)
+    return "\n".join([*blocks, *(_failed(each) for each in host.status.failed_images)])
+
+
+def _failed(failed: FailedImage) -> str:
+    """An image that was fallen back from; what its boots noted, for those who may read it."""
+    heading = "  Failed image"
+    rows = [("Digest", failed.digest)]
+    if failed.version is not None:
+        rows.append(("Version", failed.version))
+    rows += [("Fell back", failed.time), ("Reason", failed.reason)]
+    lines = [f"{heading}: {failed.image}"]
+    lines += [f"{name:>{len(heading)}}: {value}" for name, value in rows]
+    lines += [f"{'':>{len(heading)}}  {line}" for line in read_notes(failed.deployment)[1:]]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _health(health: BootHealth) -> str:
+    if health.state == "healthy":
+        return "healthy, after falling back to it" if health.fell_back else "healthy"
+    text = f"failed: {health.reason}" if health.state == "failed" else "pending"
+    if health.tries_left is not None:
+        text += f" (on trial, {health.tries_left} more tries)"
+    return text
 
 
 def _block(slot: str, entry: BootEntry, host: Host, *, verbose: bool) -> Iterator[str]:
@@ -51,6 +74,10 @@ def _rows(slot: str, entry: BootEntry, host: Host, *, verbose: bool) -> Iterator
         yield from _update(entry.image, entry.cached_update)
     if slot == "booted" and host.status.usr_overlay is not None:
         yield "/usr overlay", host.status.usr_overlay.display
+    if slot == "booted" and host.status.boot_health is not None:
+        yield "Boot", _health(host.status.boot_health)
+    if slot == "booted" and host.status.finalize_failure is not None:
+        yield "Not queued", f"the last shutdown failed: {host.status.finalize_failure}"
     if verbose:
         yield from _verbose_rows(slot, entry)
 

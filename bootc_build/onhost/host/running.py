@@ -4,13 +4,14 @@ import os
 from typing import Final
 
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.host import status
+from bootc_build.onhost.host import boot_record, status
 from bootc_build.onhost.host.document import Host
 from bootc_build.onhost.host.medium import is_read_only
 from bootc_build.onhost.ostree.deployment import Deployment
 from bootc_build.onhost.ostree.metadata import Commits
 from bootc_build.onhost.ostree.sysroot_files import SysrootFiles, UnknownLayoutError
 from bootc_build.onhost.packages import find_packages
+from bootc_build.onhost.record import replace
 
 _BOOTED: Final = "/run/ostree-booted"
 
@@ -72,7 +73,16 @@ def read_running_host() -> Host:
     if not os.path.exists(_BOOTED):
         return Host()
     deployments, commits = _deployments()
-    return status.read_host(deployments, commits, read_only=is_read_only("/sysroot"))
+    host = status.read_host(deployments, commits, read_only=is_read_only("/sysroot"))
+    return replace(
+        host,
+        status=replace(
+            host.status,
+            boot_health=boot_record.read_boot_health(),
+            failed_images=boot_record.read_failed(),
+            finalize_failure=boot_record.finalize_failure(),
+        ),
+    )
 
 
 def read_slots() -> status.Slots:

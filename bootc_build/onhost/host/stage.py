@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.host import bound, kargs, signals
+from bootc_build.onhost.host import boot_record, bound, kargs, preflight, signals
 from bootc_build.onhost.host.booted import BootedSystem
 from bootc_build.onhost.host.cleanup import clean_up
 from bootc_build.onhost.host.kernel import check_kernel
@@ -55,6 +55,22 @@ def _present_kargs(sysroot: "Sysroot", deployment: "Deployment") -> kargs.Argume
     return ()  # unknown, so all arguments stay: a way out of a damaged system matters more
 
 
+def check_settled() -> None:
+    """Refuse to queue anything while the running system is on trial.
+
+    libostree keeps the running deployment and drops the one before it when a queued one becomes real: the last
+    good system would be gone before it is known whether this one is any good.
+
+    Raises:
+        UserError: it is.
+    """
+    if boot_record.on_trial(boot_record.read_command_line()) and not boot_record.is_complete():
+        raise UserError(
+            "This system is on trial: its boot is not complete yet.",
+            "Wait until 'bootc status' says that it is healthy, or go back with: bootc rollback",
+        )
+
+
 def stage(
     system: BootedSystem,
     image: ImageReference,
@@ -75,6 +91,7 @@ def stage(
     Raises:
         UserError: a kargs.d file of the image is wrong; libostree cannot (no space, …).
     """
+    check_settled()
     digest = pulled.manifest_digest
     progress.task(_steps(digest, 0))
     repo = system.sysroot.repo
@@ -98,6 +115,7 @@ def stage(
         digest=digest,
         hold=hold,
         before_cleanup=lambda: progress.task(_steps(digest, 3)),
+        say=progress.step,
     )
     progress.task(_steps(digest, len(_PARTS)))
     return Queued(image, pulled.config.version, digest)
@@ -117,6 +135,7 @@ def queue(
     digest: str,
     hold: bool = False,
     before_cleanup: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> None:
     """Queue a commit of the repository for the next boot, and remove what is no longer needed.
 
@@ -128,15 +147,23 @@ def queue(
         digest: what those are told who watch for reboots that are required.
         hold: keep it from being booted until it is released.
         before_cleanup: called when it is queued, before what is not needed any more goes.
+        say: told what the preflight warns of.
 
     Raises:
-        UserError: libostree cannot (no space, …).
+        UserError: the preflight finds that the next boot would be at risk; libostree cannot (no space, …).
     """
+    check_settled()
     sysroot = system.sysroot
     stateroot = system.slots.booted.stateroot
     merge = sysroot.merge_deployment(stateroot)
     if merge is None:
         raise UserError(f"There is no deployment of '{stateroot}' to take /etc from.")
+    current = kargs.of_deployment((system.slots.staged or system.slots.booted).options)
+    verdict = preflight.examine(system, commit, arguments, current)
+    preflight.report(verdict, digest)
+    verdict.refuse()
+    for concern in verdict.concerns:
+        say(f"Warning: {concern.message} {concern.remedy}".rstrip())
     sysroot.stage(
         stateroot=stateroot,
         commit=commit,
@@ -145,6 +172,7 @@ def queue(
         kargs=arguments,
         hold=hold,
     )
+    boot_record.forget_finalize_failure()
     before_cleanup()
     clean_up(sysroot)
     signals.reboot_required(digest)

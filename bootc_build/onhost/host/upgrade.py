@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from bootc_build.onhost import pull
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.host import boot_record
 from bootc_build.onhost.host.booted import BootedSystem
 from bootc_build.onhost.host.bring import bring
 from bootc_build.onhost.host.changes import LayerChanges, layer_changes
@@ -26,11 +27,12 @@ _RELEASED = "Staged deployment will now be applied on reboot"
 
 @dataclass(frozen=True)
 class Found:
-    """What `check` found: the tracked image, and what is new of it, if anything is."""
+    """What `check` found: the tracked image, what is new of it, if anything is, and whether that failed before."""
 
     image: ImageReference
     update: pull.RemoteImage | None
     changes: LayerChanges | None = None
+    failed: boot_record.FailedImage | None = None
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,30 @@ def check(system: BootedSystem, image: ImageReference) -> Found:
     if _same(staged, remote.manifest_digest, remote.manifest):
         return Found(image, None)
     changes = None if booted is None else layer_changes(booted, remote)
-    return Found(image, remote, changes)
+    return Found(image, remote, changes, _find_failed(remote))
+
+
+def _find_failed(described: pull.RemoteImage | pull.PulledImage) -> boot_record.FailedImage | None:
+    return boot_record.find_failed(described.manifest_digest, described.manifest.config.digest)
+
+
+def failed_message(image: ImageReference, failed: boot_record.FailedImage) -> str:
+    """Why an image is not queued again."""
+    version = "" if failed.version is None else f", version {failed.version}"
+    return (
+        f"The newest image of {image.display}{version}, did not boot here, {failed.time}: {failed.reason}\n"
+        f"  Digest: {failed.digest}\n"
+        "It is not queued again: push a mended one, or try it once more with: bootc upgrade --retry-failed"
+    )
 
 
 def upgrade(
-    system: BootedSystem, image: ImageReference, *, download_only: bool, progress: Progress
+    system: BootedSystem,
+    image: ImageReference,
+    *,
+    download_only: bool,
+    progress: Progress,
+    retry_failed: bool = False,
 ) -> Upgraded:
     """Bring the newest version of an image and queue it, unless it is booted or queued already.
 
@@ -116,10 +137,15 @@ def upgrade(
         image: what to follow.
         download_only: bring it, but do not let the next boot use it.
         progress: hears of the layers.
+        retry_failed: queue it even if it was fallen back from.
 
     Raises:
         UserError: it cannot be fetched, imported or staged.
     """
+    if boot_record.read_failed() and not retry_failed:
+        failed = _find_failed(pull.probe(image))
+        if failed is not None:
+            return Upgraded(message=failed_message(image, failed))
     pulled = bring(system, image, progress)
     booted = _metadata(system, system.slots.booted)
     staged = system.slots.staged
@@ -131,7 +157,9 @@ def upgrade(
         tidy(system.sysroot)
         return Upgraded(message="No update available.")
     changes = None if booted is None else layer_changes(booted, pulled)
-    return Upgraded(stage(system, image, pulled, progress=progress, hold=download_only), changes)
+    queued = stage(system, image, pulled, progress=progress, hold=download_only)
+    boot_record.forget(pulled.manifest_digest)
+    return Upgraded(queued, changes)
 
 
 def _keep_staged(system: BootedSystem, staged: "Deployment", *, download_only: bool) -> Upgraded:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NEW: Final = ".bootc-install"
 _OLD_SUFFIX: Final = ".before-bootc"
 # What of /boot belongs to the new system, or to the disk.
-_OURS: Final = frozenset({"ostree", "grub", "boot", "efi", "lost+found"})
+_OURS: Final = frozenset({"ostree", "grub", "boot", "efi", "lost+found", "bootc.env"})
 
 
 def check(root: Path) -> None:
