@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from bootc_build.cli.output import StderrProgress
@@ -10,14 +11,19 @@ from bootc_build.disk.cached import cached_disk
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.rootless import enter
 from bootc_build.vm import terminal
-from bootc_build.vm.accel import find_acceleration
+from bootc_build.vm.accel import find_acceleration, qemu_version
 from bootc_build.vm.machine import Machine
+from bootc_build.vm.snapshot import snapshot_shelf, why_not
 from bootc_build.vm.spec import Disk, Firmware, Forward, MachineSpec
+from bootc_build.vm.template import restore_or_make
 
 _EPILOG = """
 With COMMAND, the guest boots, runs it as root and goes; its output and its exit status are this program's.
 Its own failures exit with 125. Without COMMAND the guest's serial console is on the terminal, with root
 logged in; Ctrl-] turns the machine off.
+
+With --snapshot the guest is in the state right after its first boot, within seconds: the first start keeps a
+snapshot of its memory, later ones restore it.
 """
 _DISK_SUFFIXES = (".raw", ".qcow2", ".img", ".vmdk", ".vhd")
 
@@ -54,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the guest's changes to the disk file (otherwise they are thrown away)",
     )
     parser.add_argument(
+        "--snapshot",
+        action="store_true",
+        help="start from a snapshot of the booted guest, which the first such start makes",
+    )
+    parser.add_argument(
         "--console-log", type=Path, metavar="FILE", help="append the guest's console to a file"
     )
 
@@ -62,17 +73,44 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     """Boot it; the exit status of the command, or 0."""
     spec = _spec(args, progress)
     acceleration = find_acceleration()
-    with Machine(spec, acceleration=acceleration, log=args.console_log) as machine:
-        progress.step(f"Booting {args.target} ({spec.firmware}, {acceleration.accelerator})")
+    with (
+        # What the machine was restored from may go only after the machine.
+        ExitStack() as holds,
+        Machine(spec, acceleration=acceleration, log=args.console_log) as machine,
+    ):
+        what = f"{args.target} ({spec.firmware}, {acceleration.accelerator})"
+        if args.snapshot:
+            progress.step(f"Starting {what} from a snapshot, which is made if there is none")
+            if (snapshot := restore_or_make(machine, snapshot_shelf())) is not None:
+                holds.enter_context(snapshot)
+        else:
+            progress.step(f"Booting {what}")
+            machine.start()
         if args.after_dashes:
+            machine.console.add_line_listener(progress.detail)
             return _run_command(machine, args, progress)
-        machine.start()
-        progress.step("The console follows; Ctrl-] turns the machine off")
-        terminal.attach(machine.console)
+        _attach(machine, args, progress)
     return 0
 
 
+def _attach(machine: Machine, args: argparse.Namespace, progress: StderrProgress) -> None:
+    progress.step("The console follows; Ctrl-] turns the machine off")
+    if not args.snapshot:
+        terminal.attach(machine.console)
+        return
+    machine.qemu.set_reboot_allowed(allowed=True)
+    with machine.lend_console() as console:
+        terminal.attach(console)
+        # At once, whatever the guest is in the middle of.
+        machine.qemu.quit()
+
+
 def _spec(args: argparse.Namespace, progress: StderrProgress) -> MachineSpec:
+    if args.snapshot and args.persist:
+        raise UsageError(
+            "--snapshot and --persist exclude each other.",
+            "What a guest writes after a restored snapshot cannot be kept on its disk.",
+        )
     path = Path(args.target)
     if path.is_file() or path.suffix in _DISK_SUFFIXES:
         disk = Disk.open(path, persist=args.persist)
@@ -84,16 +122,19 @@ def _spec(args: argparse.Namespace, progress: StderrProgress) -> MachineSpec:
     else:
         enter(args.given)
         disk = Disk.open(cached_disk(args.target, progress))
-    return MachineSpec(
+    spec = MachineSpec(
         disks=(disk,),
         name=path.name,
         memory_mib=args.memory,
         cpus=args.cpus,
         firmware=Firmware(args.firmware),
         forwards=tuple(_forward(text) for text in args.forward),
-        # On the terminal a restart is the user's own; for a command it is trouble.
-        may_reboot=not args.after_dashes,
+        # On the terminal a restart is the user's own; for a command, and for a snapshot, it is trouble.
+        may_reboot=not args.after_dashes and not args.snapshot,
     )
+    if args.snapshot and (reason := why_not(spec, qemu_version("qemu-system-x86_64"))):
+        raise UsageError(f"There can be no snapshot: {reason}.", "Leave out --snapshot.")
+    return spec
 
 
 def _forward(text: str) -> Forward:
@@ -104,9 +145,8 @@ def _forward(text: str) -> Forward:
 
 
 def _run_command(machine: Machine, args: argparse.Namespace, progress: StderrProgress) -> int:
-    machine.start()
-    machine.console.add_line_listener(progress.detail)
-    machine.wait_for_shell()
+    if not args.snapshot:
+        machine.wait_for_shell()
     command = shlex.join(args.after_dashes)
     progress.step(f"Running {command}")
     result = machine.execute(command, seconds=float("inf"))

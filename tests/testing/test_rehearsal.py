@@ -14,6 +14,7 @@ import pytest
 from bootc_build.cli.main import main
 from bootc_build.testing.rehearsal.state import differences
 from bootc_build.vm.waiting import wait_until
+from tests.vm.boot_sectors import ECHO, write_guest
 
 _REAL = shutil.which("buildah")
 # Knows every image but one: nothing here needs local storage.
@@ -226,6 +227,37 @@ def test_a_signal_ends_it_in_good_order(project: Path, number: int, status: int)
         program.wait()
         assert program.exitstatus == status
     assert (project / "let-go").exists()
+
+
+def test_the_console_of_a_failed_check_comes_to_the_terminal(project: Path) -> None:
+    write_guest(project / "guest.raw", "Hello from the guest\n", ECHO)
+    (project / "test_mine.py").write_text(
+        "from pathlib import Path\n"
+        "from bootc_build.vm.spec import MachineSpec\n"
+        "SMALL = MachineSpec(name='small', memory_mib=64, cpus=1, network=False)\n"
+        "def test_it(bootc_vm):\n"
+        "    machine = bootc_vm(Path('guest.raw'), spec=SMALL, boot=False)\n"
+        "    machine.start()\n"
+        "    machine.wait_for_console_text('Hello', seconds=30)\n"
+        "    assert False\n"
+    )
+    argv = ["-m", "bootc_build.cli.main", "test", "os:1", "--only-files", "test_mine.py"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "BOOTC_BUILD_ACCEL": "tcg",
+    }
+    with pexpect.spawn(
+        sys.executable, [*argv, "--shell-on-fail"], env=environment, timeout=900
+    ) as program:
+        program.expect_exact("Ctrl-] leaves it, then the test run goes on.")
+        program.send("typed into the guest")
+        program.expect_exact("typed into the guest")
+        program.send("\x1d")
+        program.expect_exact("os:1 FAILED 1 of 1 check")
+        program.expect(pexpect.EOF)
+        program.wait()
+        assert program.exitstatus == 1
 
 
 def test_what_is_new_on_a_machine_is_no_loss() -> None:

@@ -103,6 +103,13 @@ def test_a_wrong_wish_is_wrong_usage(wrong: list[str], tmp_path: Path) -> None:
     assert main(["run", *wrong, _guest(tmp_path, "Hello")]) == 2
 
 
+def test_what_is_kept_on_a_disk_cannot_come_from_a_snapshot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--snapshot", "--persist", _guest(tmp_path, "Hello")]) == 2
+    assert "exclude each other" in capsys.readouterr().err
+
+
 def test_a_missing_qemu_is_named_with_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
