@@ -13,6 +13,7 @@ The rehearsal boots the image, looks for failed units, reads 'bootc status', upg
 restarts and upgrades again; what belongs to the machine (/etc, /var, users, host keys, machine id) has to stay.
 FILEs are pytest files, or single tests (FILE::TEST); they have the image as the fixture bootc_image. The
 verdict goes to standard output, the exit status is 0 if all is well and 1 if not. What follows -- is for pytest.
+With --crash-points a table of what was tried goes to standard output instead.
 """
 
 
@@ -58,10 +59,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="when a check fails, put its machine's console on the terminal",
     )
+    _add_crash_points(parser)
+
+
+def _add_crash_points(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "crash points",
+        "record what a machine writes while it upgrades, goes back and cleans up, and look at every state "
+        "that a power cut may leave on its disk, instead of rehearsing",
+    )
+    group.add_argument("--crash-points", action="store_true", help="do that")
+    group.add_argument(
+        "--samples",
+        type=int,
+        metavar="N",
+        help="of what is between two flushes, for each transaction (default: 150)",
+    )
+    group.add_argument("--seed", type=int, metavar="N", help="for drawing samples (default: 0)")
+    group.add_argument(
+        "--boots",
+        type=int,
+        metavar="N",
+        help="distinct states of each transaction that are booted as well, at most (default: 2)",
+    )
+    group.add_argument(
+        "--output", type=Path, metavar="DIR", help="keep the recording, a table and a JUnit file"
+    )
+    group.add_argument(
+        "--recording",
+        type=Path,
+        metavar="DIR",
+        help="look at an earlier recording again (DIR/recording of --output)",
+    )
 
 
 def run(args: argparse.Namespace, progress: StderrProgress) -> int:
-    """Rehearse; 0 if all is well."""
+    """Rehearse, or look at crash points; 0 if all is well."""
+    if args.crash_points:
+        return _crash_points(args, progress)
+    _refuse_crash_point_options(args)
     files = [*args.files, *args.passed_on]
     if unknown := [one for one in files if one.startswith("-")]:
         raise UsageError(
@@ -91,6 +127,35 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
         if path is not None:
             progress.step(f"The {what}: {path}")
     return 0 if done.passed else 1
+
+
+def _refuse_crash_point_options(args: argparse.Namespace) -> None:
+    for option in ("samples", "seed", "boots", "output", "recording"):
+        if getattr(args, option) is not None:
+            raise UsageError(f"--{option} goes with --crash-points.", "Add --crash-points.")
+
+
+def _crash_points(args: argparse.Namespace, progress: StderrProgress) -> int:
+    from bootc_build.testing.crash_points import report  # noqa: PLC0415 - not for a rehearsal
+    from bootc_build.testing.crash_points.run import Wanted, explore_crash_points  # noqa: PLC0415
+
+    if args.files or args.passed_on or args.after_dashes:
+        raise UsageError("--crash-points takes no FILEs.", "Run them without --crash-points.")
+    given = {name: getattr(args, name) for name in ("samples", "seed", "boots")}
+    if any(value is not None and value < 0 for value in given.values()):
+        raise UsageError("--samples, --seed and --boots are numbers from 0 on.")
+    wanted = Wanted(
+        image=args.image,
+        upgrade_to=args.upgrade_to,
+        firmware=Firmware(args.firmware),
+        recording=args.recording,
+        output=args.output,
+        junit=args.junit,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    found = explore_crash_points(wanted, progress)
+    print(report.table(found.explorations, found.booted), end="")
+    return 0 if report.passed(found.explorations, found.booted) else 1
 
 
 def _pytest_options(args: argparse.Namespace) -> list[str]:

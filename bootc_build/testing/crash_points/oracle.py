@@ -90,11 +90,13 @@ class Verdict:
         boots: "old", "new" or "nothing".
         unbootable: why the machine would not start a whole system by itself.
         violations: what else is wrong.
+        commit: of the system that it boots.
     """
 
     boots: str
     unbootable: tuple[str, ...] = ()
     violations: tuple[str, ...] = ()
+    commit: str = ""
 
 
 def judge(seen: Observation, reference: Reference) -> Verdict:
@@ -110,13 +112,13 @@ def judge(seen: Observation, reference: Reference) -> Verdict:
         elif one.commit not in commits:
             unbootable.append(f"GRUB starts {one.commit[:12]}, which is neither old nor new")
         else:
-            boots.append(commits[one.commit])
+            boots.append(one.commit)
     violations = [*(f"mounted /boot: {problem}" for problem in seen.boot.problems)]
     violations += _broken_entries(seen)
     violations += _lost(seen, reference)
     if unbootable or not boots:
         return Verdict("nothing", tuple(unbootable or ["GRUB starts nothing"]), tuple(violations))
-    return Verdict(boots[0], (), tuple(violations))
+    return Verdict(commits[boots[0]], (), tuple(violations), boots[0])
 
 
 def _broken_entries(seen: Observation) -> list[str]:

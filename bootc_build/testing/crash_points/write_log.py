@@ -10,7 +10,7 @@ QEMU notes a request before it carries it out, so the log has the order in which
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -89,6 +89,11 @@ class WriteLog:
         except OSError as error:
             raise UserError(f"The write log '{path}' cannot be read: {error.strerror}.") from error
         return cls(path, entries)
+
+    def without_flushes(self) -> Self:
+        """The same log of a disk that lies: it says that it has flushed, and has not."""
+        kept = [replace(entry, flags=entry.flags & ~(FLUSH | FUA)) for entry in self.entries]
+        return replace(self, entries=kept)
 
     def count_at(self, size: int) -> int:
         """How many entries the log had when its file had so many bytes."""
