@@ -4,6 +4,7 @@ Layers, top to bottom; a layer imports only what stands below it:
 
     cli         one verb, one file: argv -> a typed request -> one call -> rendering
     testing     the pytest plugin
+    doctor      what this machine lacks
     publish     disks out to clouds (AMI); of the rooms beside each other below it knows disk alone
     image  disk  vm    base and derived images; disks; one QEMU machine (they do not know each other)
     inspection  what is in an image or a disk; how two differ

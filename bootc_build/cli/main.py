@@ -26,6 +26,7 @@ VERBS = {
     "test": "rehearse boot, upgrade and rollback of an image in QEMU, and run tests of your own",
     "inspect": "show what is in an image or a disk, without root or mounts",
     "diff": "show how two images, or two disks, differ",
+    "doctor": "show what this machine lacks, each with its remedy",
 }
 _TAKE_DASHES = (["run"], ["test"])
 

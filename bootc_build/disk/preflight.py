@@ -50,6 +50,14 @@ def check_programs(types: Sequence[DiskType]) -> None:
     _check(needed)
 
 
+def programs() -> dict[str, str]:
+    """Every program that some type of disk needs, and its Debian package."""
+    needed = dict(_PROGRAMS)
+    for kind in DiskType:
+        needed |= _PROGRAMS_BY_TYPE.get(kind, {})
+    return needed
+
+
 def _check(needed: Mapping[str, str]) -> None:
     missing = [program for program in needed if not _is_there(program)]
     if missing:

@@ -113,6 +113,15 @@ def storage_driver() -> str:
     return run(argv, check=False).stdout.strip()
 
 
+def storage_root() -> Path | None:
+    """Where this user's container storage is; None if that is unknown."""
+    if shutil.which("buildah") is None:
+        return None
+    argv = ["buildah", "info", "--format", "{{.store.GraphRoot}}"]
+    said = run(argv, check=False).stdout.strip()
+    return Path(said) if said.startswith("/") else None
+
+
 def _forbidden() -> str:
     """Which switch of the kernel forbids user namespaces."""
     for name, bad, good in (
