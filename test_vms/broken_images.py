@@ -80,13 +80,11 @@ def hang(root: Path) -> None:
 
 def emergency(root: Path) -> None:
     """A file system that is needed is not there, and systemd asks for help."""
-    text = "[Unit]\nBefore=local-fs.target\n[Mount]\nWhat=/no/such/device\nWhere=/srv/data\nType=ext4\n"
-    _unit(
-        root,
-        "var-lib-data.mount",
-        text.replace("/srv/data", "/var/lib/data"),
-        "local-fs.target.requires",
+    text = (
+        "[Unit]\nBefore=local-fs.target\n"
+        "[Mount]\nWhat=/no/such/device\nWhere=/var/lib/data\nType=ext4\n"
     )
+    _unit(root, "var-lib-data.mount", text, "local-fs.target.requires")
 
 
 def spoil(root: Path, fault: str) -> None:

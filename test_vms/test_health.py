@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -84,14 +85,93 @@ def broken(versions: Versions) -> Callable[[str], str]:
     )
 
 
+@dataclass(frozen=True)
+class Case:
+    """A fault, how often its version is tried, and what is said of it."""
+
+    fault: str
+    tries: int
+    reason: str
+
+
+_NO_WORD = "left no word"
+CASES = (
+    Case("cut-initramfs", _TRIES, _NO_WORD),
+    Case("cut-kernel", 0, "could not load its kernel"),
+    Case("kernel-of-noise", _TRIES, _NO_WORD),
+    Case("panic", _TRIES, _NO_WORD),
+    Case("failing-unit", _TRIES, "The boot failed: .*application.service"),
+    Case("failing-check", _TRIES, "The boot failed: .*bootc-health.service"),
+    Case("hang", _TRIES, "not complete in time: .*endless.service"),
+    Case("emergency", _TRIES, "The boot failed: .*var-lib-data.mount"),
+)
+
+
+def check_case(case: Case, machine: Machine, registry: Registry, image: str) -> None:
+    registry.configure(machine, "registry.example")
+    upgrade_into(machine, image, registry)
+    left = [str(number) for number in reversed(range(case.tries))]
+    assert [each for each in _trials(machine) if each in "012"] == left
+    check_fallen_back(machine, case.reason)
+
+
 def test_a_version_whose_initramfs_is_cut_is_fallen_back_from(
     boot: Callable[[str, str], Machine],
     bootc_registry: Registry,
     versions: Versions,
     broken: Callable[[str], str],
 ) -> None:
-    machine = boot(versions.one, "bios")
+    check_case(CASES[0], boot(versions.one, "bios"), bootc_registry, broken(CASES[0].fault))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.fault)
+@pytest.mark.parametrize("firmware", ["bios", "uefi", "uefi-secure"])
+def test_every_kind_of_failing_boot_is_fallen_back_from(
+    firmware: str,
+    case: Case,
+    *,
+    boot: Callable[[str, str], Machine],
+    bootc_registry: Registry,
+    versions: Versions,
+    broken: Callable[[str], str],
+) -> None:
+    check_case(case, boot(versions.one, firmware), bootc_registry, broken(case.fault))
+
+
+@pytest.mark.long
+def test_a_failed_version_is_mended_by_the_next_one(
+    boot: Callable[[str, str], Machine],
+    bootc_registry: Registry,
+    versions: Versions,
+    broken: Callable[[str], str],
+) -> None:
+    machine = boot(versions.one, "uefi-secure")
     bootc_registry.configure(machine, "registry.example")
-    upgrade_into(machine, broken("cut-initramfs"), bootc_registry)
-    assert _trials(machine) == ["2", "1", "0"]
-    check_fallen_back(machine, "kernel panic")
+    upgrade_into(machine, broken("failing-unit"), bootc_registry)
+    check_fallen_back(machine, "application.service")
+    assert "the application found no licence" in machine.succeed(
+        "bootc status --format=humanreadable"
+    )
+    bootc_registry.push(versions.two, "os:stable")
+    machine.bootc.upgrade()
+    machine.reboot()
+    machine.wait_for_unit("bootc-boot-complete.service")
+    status = _status(machine)
+    assert status["booted"]["image"]["version"] == "2"
+    assert status["bootHealth"] == {
+        "state": "healthy",
+        "triesLeft": None,
+        "reason": None,
+        "fellBack": False,
+    }
+    assert len(status["failedImages"]) == 1
+    good = machine.succeed("grep -a ^bootc_ /boot/bootc.env").split()
+    assert good == [f"bootc_good={_name(status['booted'])}"]
+    # The next boot is an ordinary one.
+    machine.reboot()
+    assert "bootc." not in machine.read("/proc/cmdline")
+
+
+def _name(entry: dict[str, Any]) -> str:
+    return f"{entry['ostree']['checksum']}.{entry['ostree']['deploySerial']}"

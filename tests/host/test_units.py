@@ -18,6 +18,16 @@ _UNITS = (
     "bootc-status-updated.path",
     "bootc-status-updated.target",
 )
+_BOOT_UNITS = (
+    "bootc-boot-complete.service",
+    "bootc-boot-deadline.service",
+    "bootc-boot-deadline.timer",
+    "bootc-boot-failed.service",
+    "bootc-boot-fell-back.service",
+    "bootc-finalize-failed.service",
+    "bootc-health.service",
+)
+_LIBEXEC = CHECKOUT / "bootc_build/data/image_root/usr/libexec/bootc"
 
 
 def test_systemd_finds_no_fault_with_the_units(tmp_path: Path) -> None:
@@ -25,14 +35,18 @@ def test_systemd_finds_no_fault_with_the_units(tmp_path: Path) -> None:
         pytest.skip("systemd-analyze is not installed")
     units = tmp_path / "usr/lib/systemd/system"
     shutil.copytree("/usr/lib/systemd/system", units, symlinks=True)
-    for name in _UNITS:
+    for name in (*_UNITS, *_BOOT_UNITS):
         shutil.copy(_SYSTEM / name, units)
+    for drop_in in _SYSTEM.glob("*.target.d"):
+        shutil.copytree(drop_in, units / drop_in.name, dirs_exist_ok=True)
+    shutil.copytree(_LIBEXEC, tmp_path / "usr/libexec/bootc")
     program = tmp_path / "usr/bin/bootc"
     program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
+    for path in (program, program.with_name("install")):
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
     done = subprocess.run(
-        ["systemd-analyze", "verify", f"--root={tmp_path}", "--man=no", *_UNITS],
+        ["systemd-analyze", "verify", f"--root={tmp_path}", "--man=no", *_UNITS, *_BOOT_UNITS],
         check=False,
         capture_output=True,
         text=True,
@@ -55,3 +69,11 @@ def test_updates_are_applied_by_themselves_only_where_the_owner_says_so() -> Non
 def test_the_timer_runs_what_fetches_and_reboots() -> None:
     service = (_SYSTEM / "bootc-fetch-apply-updates.service").read_text()
     assert "ExecStart=/usr/bin/bootc upgrade --apply --quiet\n" in service
+
+
+def test_what_counts_boots_cannot_be_lost_in_etc() -> None:
+    wanted = " ".join(path.read_text() for path in _SYSTEM.glob("*.target.d/*.conf"))
+    for name in _BOOT_UNITS:
+        assert "[Install]" not in (_SYSTEM / name).read_text()
+        activated = name == "bootc-boot-deadline.service"  # by its timer
+        assert activated or name in wanted
