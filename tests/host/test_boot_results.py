@@ -2,9 +2,11 @@
 
 import shutil
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
+from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host.boot_count import format_block, parse_block, read_counts
 from bootc_build.onhost.host.boot_record import (
     FailedImage,
@@ -15,6 +17,7 @@ from bootc_build.onhost.host.boot_record import (
     read_failed,
     remember,
 )
+from bootc_build.onhost.host.stage import wait_until_settled
 from tests.host.pretend_boot import BOOTC, PretendHost, publish
 
 
@@ -212,3 +215,26 @@ def test_health_is_what_the_boot_left(
     assert health is not None
     assert (health.state, health.tries_left, health.reason, health.fell_back) == expected
     assert on_trial(command_line) == ("bootc.trial" in command_line)
+
+
+def test_nothing_is_queued_on_trial(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "run/bootc").mkdir(parents=True)
+    command_line = tmp_path / "proc/cmdline"
+    said: list[str] = []
+    command_line.write_text("rw bootc.fellback=tries")
+    wait_until_settled(said.append, root=str(tmp_path), seconds=0)
+    command_line.write_text("rw bootc.trial=1")
+    with pytest.raises(UserError, match="is not complete yet") as caught:
+        wait_until_settled(said.append, root=str(tmp_path), seconds=0)
+    assert "bootc rollback" in caught.value.remedy
+    assert said == []
+    (tmp_path / "run/bootc/boot-failed").touch()
+    with pytest.raises(UserError, match="its boot failed"):
+        wait_until_settled(said.append, root=str(tmp_path), seconds=600)
+    (tmp_path / "run/bootc/boot-failed").unlink()
+    settle = Timer(0.1, (tmp_path / "run/bootc/settled").touch)
+    settle.start()
+    wait_until_settled(said.append, root=str(tmp_path), seconds=600)
+    settle.join()
+    assert len(said) == 1

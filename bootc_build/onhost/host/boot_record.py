@@ -3,7 +3,8 @@
 - ``/var/lib/bootc/failed-images.json``: images that were fallen back from. It survives upgrades.
 - ``/var/lib/bootc/boot-failures.d/DEPLOYMENT``: what a failing boot noted of itself, for root alone: the reason in the
   first line, then what the journal had.
-- ``/run/bootc/boot-complete``, ``/run/bootc/boot-failed``: how this boot went.
+- ``/run/bootc/boot-complete``, ``/run/bootc/boot-failed``: how this boot went. ``/run/bootc/settled``: the boot menu
+  knows that it was complete.
 - ``/var/lib/bootc/finalize-failure``: why the last system that was queued could not be made the next one.
 - ``bootc.trial=``, ``bootc.fellback=`` on the kernel command line: what the boot menu did.
 
@@ -186,6 +187,18 @@ def on_trial(command_line: str) -> bool:
 def is_complete(root: str = "/") -> bool:
     """Whether this boot was found complete."""
     return os.path.exists(os.path.join(root, "run/bootc/boot-complete"))
+
+
+def is_settled(root: str = "/") -> bool:
+    """Whether the boot menu knows that this boot was complete; one that it does not count is settled from the start."""
+    return not on_trial(read_command_line(root)) or os.path.exists(
+        os.path.join(root, "run/bootc/settled")
+    )
+
+
+def has_failed(root: str = "/") -> bool:
+    """Whether this boot failed."""
+    return os.path.exists(os.path.join(root, "run/bootc/boot-failed"))
 
 
 def read_command_line(root: str = "/") -> str:

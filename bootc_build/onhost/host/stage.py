@@ -1,5 +1,6 @@
 """Queue an image that is in the repository for the next boot."""
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from bootc_build.onhost.ostree.sysroot import Sysroot
 
 
+_SETTLING_SECONDS: Final = 600.0
+_SETTLING_POLL_SECONDS: Final = 0.5
 # Named as upstream names them to programs.
 _PARTS: Final = (
     ("merging", "Merging Image"),
@@ -55,20 +58,35 @@ def _present_kargs(sysroot: "Sysroot", deployment: "Deployment") -> kargs.Argume
     return ()  # unknown, so all arguments stay: a way out of a damaged system matters more
 
 
-def check_settled() -> None:
-    """Refuse to queue anything while the running system is on trial.
+def wait_until_settled(
+    say: Callable[[str], None], *, root: str = "/", seconds: float = _SETTLING_SECONDS
+) -> None:
+    """Wait until the running system is on trial no more.
 
     libostree keeps the running deployment and drops the one before it when a queued one becomes real: the last
     good system would be gone before it is known whether this one is any good.
 
+    Args:
+        say: told that it waits.
+        root: of the running system.
+        seconds: how long at most.
+
     Raises:
-        UserError: it is.
+        UserError: its boot failed, or is not complete in time.
     """
-    if boot_record.on_trial(boot_record.read_command_line()) and not boot_record.is_complete():
-        raise UserError(
-            "This system is on trial: its boot is not complete yet.",
-            "Wait until 'bootc status' says that it is healthy, or go back with: bootc rollback",
-        )
+    deadline = time.monotonic() + seconds
+    waits = False
+    while not boot_record.is_settled(root):
+        if boot_record.has_failed(root) or time.monotonic() >= deadline:
+            state = "failed" if boot_record.has_failed(root) else "is not complete yet"
+            raise UserError(
+                f"This system is on trial, and its boot {state}: nothing is queued, so that the last good system stays.",
+                "Look at 'bootc status', or go back with: bootc rollback",
+            )
+        if not waits:
+            say("This system is on trial; waiting until its boot is complete")
+        waits = True
+        time.sleep(_SETTLING_POLL_SECONDS)
 
 
 def stage(
@@ -91,7 +109,7 @@ def stage(
     Raises:
         UserError: a kargs.d file of the image is wrong; libostree cannot (no space, …).
     """
-    check_settled()
+    wait_until_settled(progress.step)
     digest = pulled.manifest_digest
     progress.task(_steps(digest, 0))
     repo = system.sysroot.repo
@@ -152,7 +170,7 @@ def queue(
     Raises:
         UserError: the preflight finds that the next boot would be at risk; libostree cannot (no space, …).
     """
-    check_settled()
+    wait_until_settled(say)
     sysroot = system.sysroot
     stateroot = system.slots.booted.stateroot
     merge = sysroot.merge_deployment(stateroot)
