@@ -91,11 +91,9 @@ def test_only_what_deployments_need_is_left_and_arguments_follow_the_image(
 
     _upgrade(machine, bootc_registry, images["three"], "three")
     assert sorted(_arguments(machine)) == ["both=1", "mine=1", "value=3"]
-    machine.succeed("bootc kargs --replace=value=3=own")
-    machine.reboot()
-    assert sorted(_arguments(machine)) == ["both=1", "mine=1", "value=own"]
 
-    # The image has no arguments any more; what the owner set stays.
+    # The image has no arguments any more; what the owner set, and has queued only, stays.
+    machine.succeed("bootc kargs --replace=value=3=own")
     _upgrade(machine, bootc_registry, images["four"], "four")
     assert sorted(_arguments(machine)) == ["mine=1", "value=own"]
 
@@ -118,5 +116,4 @@ def test_only_what_deployments_need_is_left_and_arguments_follow_the_image(
     machine.fail(f"ostree show {others}")
     assert _deployments(machine) == 2
     assert len(_refs(machine, "blob")) == layers + 1
-    machine.succeed("ostree fsck --quiet", seconds=900)
     assert machine.failed_units() == []
