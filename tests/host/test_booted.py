@@ -97,9 +97,12 @@ def test_rollback_twice_cancels_and_drops_what_is_staged(host: PretendHost) -> N
     status = host.status()
     assert status["staged"] is None
     assert status["rollbackQueued"] is True
+    required = host.run_directory / "reboot-required"
+    assert required.exists()
     assert host.bootc("rollback") == (
         "notice: Reverting queued rollback state\nNext boot: current deployment\n"
     )
+    assert not required.exists(), "what runs is what boots next"
     host.reboot()
     assert host.status()["booted"]["image"]["version"] == "2"
 

@@ -41,6 +41,9 @@ def rollback(system: BootedSystem) -> bool:
             "BOOTC_ROLLBACK_TYPE": "revert" if reverting else "rollback",
         },
     )
-    signals.reboot_required(digest)
+    if reverting:
+        signals.no_reboot_required()
+    else:
+        signals.reboot_required(digest)
     signals.status_changed(system.sysroot.path)
     return not reverting

@@ -9,6 +9,7 @@ from typing import Final
 
 # Watched by what reboots machines for updates, kured for one.
 _REBOOT_REQUIRED: Final = Path("/run/reboot-required")
+_SAID: Final = "bootc: Reboot required for image: "
 # Its modification time changes with every change of what boots next; a path unit can watch it.
 _STATUS_DIRECTORY: Final = "ostree/bootc"
 _JOURNAL: Final = "/run/systemd/journal/socket"
@@ -18,8 +19,15 @@ ROLLBACK_MESSAGE_ID: Final = "26f3b1eb24464d12aa5e7b544a6b5468"
 def reboot_required(digest: str, path: Path = _REBOOT_REQUIRED) -> None:
     """Say that another image becomes active with a reboot."""
     new = path.with_name(f".{path.name}.new")
-    new.write_text(f"bootc: Reboot required for image: {digest}")
+    new.write_text(f"{_SAID}{digest}")
     new.replace(path)
+
+
+def no_reboot_required(path: Path = _REBOOT_REQUIRED) -> None:
+    """Take that back, unless somebody else said it."""
+    with suppress(FileNotFoundError):
+        if path.read_text().startswith(_SAID):
+            path.unlink()
 
 
 def status_changed(sysroot: Path) -> None:
