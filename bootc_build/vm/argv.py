@@ -126,17 +126,21 @@ def _disks(bus: DiskBus, attachments: Sequence[Attachment]) -> list[str]:
         nodes = block_nodes(name, disk)
         for node in nodes:
             args += ["-blockdev", json.dumps(node)]
-        # NVMe cannot do without one; and it always tells its guest of errors.
-        serial = disk.serial or (name if bus is DiskBus.NVME else None)
         device = [
             *(bus.value, f"id={name}", f"drive={nodes[-1]['node-name']}"),
             f"bootindex={index + 1}",
-            # Requests merged up to 1024 pieces are more than blklogwrites can note: the guest would see I/O errors.
-            "request-merging=off",
-            # Errors are the guest's to see: by default a write that finds no room would stop the machine.
-            *(("werror=report", "rerror=report") if bus is DiskBus.VIRTIO else ()),
-            *([f"serial={_escape(serial)}"] if serial else []),
         ]
+        serial = disk.serial
+        if bus is DiskBus.VIRTIO:
+            device += [
+                # Requests merged up to 1024 pieces are more than blklogwrites can note: the guest would see I/O errors.
+                "request-merging=off",
+                # Errors are the guest's to see: by default a write that finds no room would stop the machine.
+                *("werror=report", "rerror=report"),
+            ]
+        else:
+            serial = serial or name  # NVMe cannot do without one
+        device += [f"serial={_escape(serial)}"] if serial else []
         args += ["-device", ",".join(device)]
     return args
 

@@ -199,6 +199,7 @@ def test_disks_may_be_nvme() -> None:
     [device] = [one for one in _values(argv, "-device") if one.startswith("nvme,")]
     assert "serial=disk0" in device.split(",")  # QEMU refuses one without
     assert "error=" not in device  # and refuses these
+    assert "merging" not in device
 
 
 def test_the_network_may_have_options_of_its_own() -> None:
