@@ -5,9 +5,17 @@ import os
 
 from bootc_build.cli.output import StderrProgress
 from bootc_build.image.base import build_base
-from bootc_build.image.base_plan import SUITES, VARIANTS, Archive, check_suite, plan_base
+from bootc_build.image.base_plan import (
+    ARCHITECTURES,
+    SUITES,
+    VARIANTS,
+    Archive,
+    check_suite,
+    plan_base,
+)
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.apt_sources import find_archive, read_targets
+from bootc_build.tools.binfmt import own_architecture, require
 from bootc_build.tools.rootless import enter
 
 
@@ -34,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a package to install in addition; may be repeated",
     )
     parser.add_argument(
+        "--arch",
+        default=own_architecture(),
+        metavar="ARCH",
+        help=f"{', '.join(ARCHITECTURES)}; another than this machine's takes qemu-user "
+        f"(default: {own_architecture()})",
+    )
+    parser.add_argument(
         "-t",
         "--tag",
         help="name of the image in local storage (default: localhost/bootc-build/debian:SUITE)",
@@ -43,7 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     """Build it and print the image's id."""
     check_suite(args.suite)
-    plan = plan_base(args.suite, args.variant, _archive(args), packages=args.package, tag=args.tag)
+    plan = plan_base(
+        args.suite,
+        args.variant,
+        _archive(args),
+        packages=args.package,
+        tag=args.tag,
+        architecture=args.arch,
+    )
+    require(args.arch)
     enter(args.given)
     image = build_base(plan, progress, epoch=_epoch())
     progress.step(f"Done: {plan.tag}")

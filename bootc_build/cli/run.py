@@ -9,12 +9,13 @@ from pathlib import Path
 from bootc_build.cli.output import StderrProgress
 from bootc_build.disk.cached import cached_disk
 from bootc_build.onhost.errors import UsageError
+from bootc_build.tools.binfmt import own_architecture
 from bootc_build.tools.rootless import enter
 from bootc_build.vm import terminal
-from bootc_build.vm.accel import find_acceleration, qemu_version
+from bootc_build.vm.accel import Accelerator, find_acceleration, qemu_version
 from bootc_build.vm.machine import Machine
 from bootc_build.vm.snapshot import snapshot_shelf, why_not
-from bootc_build.vm.spec import Disk, Firmware, Forward, MachineSpec
+from bootc_build.vm.spec import ARCHITECTURES, Disk, Firmware, Forward, MachineSpec
 from bootc_build.vm.template import restore_or_make
 
 _EPILOG = """
@@ -48,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what starts the boot loader (default: bios)",
     )
     parser.add_argument(
+        "--arch",
+        choices=list(ARCHITECTURES),
+        default=own_architecture(),
+        help="the machine's architecture; another than this machine's is emulated, and arm64 takes "
+        f"--firmware uefi (default: {own_architecture()})",
+    )
+    parser.add_argument(
         "--forward",
         action="append",
         default=[],
@@ -72,7 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     """Boot it; the exit status of the command, or 0."""
     spec = _spec(args, progress)
-    acceleration = find_acceleration()
+    # Another architecture's instructions can only be emulated.
+    foreign = args.arch != own_architecture()
+    acceleration = find_acceleration(Accelerator.TCG if foreign else None)
     with (
         # What the machine was restored from may go only after the machine.
         ExitStack() as holds,
@@ -128,11 +138,15 @@ def _spec(args: argparse.Namespace, progress: StderrProgress) -> MachineSpec:
         memory_mib=args.memory,
         cpus=args.cpus,
         firmware=Firmware(args.firmware),
+        architecture=ARCHITECTURES[args.arch].qemu,
+        machine_type=ARCHITECTURES[args.arch].machine_type,
         forwards=tuple(_forward(text) for text in args.forward),
         # On the terminal a restart is the user's own; for a command, and for a snapshot, it is trouble.
         may_reboot=not args.after_dashes and not args.snapshot,
     )
-    if args.snapshot and (reason := why_not(spec, qemu_version("qemu-system-x86_64"))):
+    if args.snapshot and (
+        reason := why_not(spec, qemu_version(f"qemu-system-{spec.architecture}"))
+    ):
         raise UsageError(f"There can be no snapshot: {reason}.", "Leave out --snapshot.")
     return spec
 

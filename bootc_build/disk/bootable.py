@@ -5,16 +5,21 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.tools.binfmt import require
 from bootc_build.tools.podman import LocalImage
 
-_ARCHITECTURE = "amd64"
-
-# Where Debian's packages put GRUB and shim. Globs, relative to the image's root.
-_GRUB_BIOS = ("usr/lib/grub/i386-pc/boot.img", "grub-pc-bin")
-_UEFI = (
-    ("usr/lib/shim/shimx64.efi.signed", "shim-signed"),
-    ("usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed", "grub-efi-amd64-signed"),
-)
+# Architecture -> where Debian's packages put GRUB and shim, and which.
+_BOOT_LOADERS = {
+    "amd64": (
+        ("usr/lib/grub/i386-pc/boot.img", "grub-pc-bin"),
+        ("usr/lib/shim/shimx64.efi.signed", "shim-signed"),
+        ("usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed", "grub-efi-amd64-signed"),
+    ),
+    "arm64": (
+        ("usr/lib/shim/shimaa64.efi.signed", "shim-signed"),
+        ("usr/lib/grub/arm64-efi-signed/grubaa64.efi.signed", "grub-efi-arm64-signed"),
+    ),
+}
 
 
 class NotBootableError(UserError):
@@ -29,38 +34,41 @@ class NotBootableError(UserError):
 
 
 def check_image(image: LocalImage, name: str) -> None:
-    """Require the label that says an image is meant to boot, and an architecture that is known here.
+    """Require the label that says an image is meant to boot, and an architecture that can be run here.
 
     Raises:
         NotBootableError.
+        UserError: its programs, the installer among them, cannot be run on this machine.
     """
     faults = []
     if not image.is_bootc:
         faults.append("it has no label containers.bootc=1")
-    if image.architecture != _ARCHITECTURE:
-        faults.append(f"it is made for {image.architecture}, disks can be made for {_ARCHITECTURE}")
+    if image.architecture not in _BOOT_LOADERS:
+        known = " and ".join(_BOOT_LOADERS)
+        faults.append(f"it is made for {image.architecture}, disks can be made for {known}")
     if faults:
         raise NotBootableError(name, faults)
+    require(image.architecture)
 
 
-def check_root(image: str, root: Path) -> None:
+def check_root(image: str, root: Path, architecture: str = "amd64") -> None:
     """Require kernel, initramfs, bootc and a boot loader in the image's file system at ``root``.
 
     Raises:
         NotBootableError: names everything that is missing.
     """
-    faults = list(_faults(root))
+    faults = list(_faults(root, architecture))
     if faults:
         raise NotBootableError(image, faults)
 
 
-def _faults(root: Path) -> Iterator[str]:
+def _faults(root: Path, architecture: str) -> Iterator[str]:
     yield from _kernel_faults(root)
     if not os.access(root / "usr/bin/bootc", os.X_OK):
         yield "it has no bootc (/usr/bin/bootc)"
     if not (root / "sysroot").is_dir():
         yield "it has no /sysroot"
-    for path, package in (_GRUB_BIOS, *_UEFI):
+    for path, package in _BOOT_LOADERS[architecture]:
         if not (root / path).exists():
             yield f"it has no /{path} (package {package})"
 

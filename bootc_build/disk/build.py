@@ -1,7 +1,7 @@
 """From an image in local storage to disk files: the order of the steps, and who cleans up after them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -118,7 +118,8 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
         size=request.disk_size,
         unit=size_unit(request.types),
     )
-    plan(Contents(image.size_bytes), layout=requested_layout(request.asked))
+    asked = replace(requested_layout(request.asked), architecture=image.architecture)
+    plan(Contents(image.size_bytes), layout=asked)
     with work_tree(request.output) as work, preflight.full_disk_explained(request.output):
         preflight.check_space(work, image.size_bytes, request.types)
         installed = _install(request, image, target, identity, work=work, progress=progress)
@@ -202,7 +203,7 @@ def _install(
 ) -> _Installed:
     with working_container(image.id) as container:
         root = container.mount()
-        check_root(request.image, root)
+        check_root(request.image, root, image.architecture)
         if DiskType.AMI in request.types:
             ec2.check_root(
                 request.image, root, request.cloud_init, partial(_initramfs_files, container)
@@ -212,6 +213,7 @@ def _install(
             progress.step("Taking the configuration that the image has")
             wanted = request.overrides.over(found)
         layout = image_layout(wanted, root, load_configuration(root))
+        layout = replace(layout, architecture=image.architecture)
         workshops = find_workshops(container, image.id, layout)
         installation = Installation(
             target,
@@ -220,6 +222,7 @@ def _install(
             identity,
             int(image.created.timestamp()),
             request.bound_images,
+            image.architecture,
         )
         tree = install_image(container, image, work, installation, progress)
         apply_settings(container, tree, Settings(wanted, identity, layout), progress)

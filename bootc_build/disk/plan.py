@@ -56,8 +56,13 @@ _TYPES = {
     Role.BOOT: LINUX_DATA,
     Role.SWAP: UUID("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f"),
     Role.EXTRA: LINUX_DATA,
-    Role.ROOT: UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"),
 }
+# Architecture -> the type of its root partitions, and whether it knows BIOS.
+_ROOT_TYPES = {
+    "amd64": UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"),
+    "arm64": UUID("b921b045-1df0-41c3-af44-4c6f280d3fae"),
+}
+_WITH_BIOS = ("amd64",)
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ class Layout:
         subvolumes: of a btrfs root; the one that is mounted at / among them, if there are any.
         updates: how many further versions of the system fit beside the first.
         minimum: of the whole disk at least.
+        architecture: of the system, in the OCI's words.
     """
 
     filesystem: str = "ext4"
@@ -124,6 +130,12 @@ class Layout:
     subvolumes: tuple[Subvolume, ...] = ()
     updates: int = 1
     minimum: int = 0
+    architecture: str = "amd64"
+
+    @property
+    def bios_boot_size(self) -> int:
+        """Of the BIOS boot partition; 0 where there is no BIOS."""
+        return BIOS_BOOT_BYTES if self.architecture in _WITH_BIOS else 0
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -317,14 +329,14 @@ def _comfortable_root(contents: Contents, layout: Layout) -> int:
 
 
 def _disk_with_root(layout: Layout, root: int) -> int:
-    fixed = (BIOS_BOOT_BYTES, layout.esp_size, layout.boot_size, layout.swap_size)
+    fixed = (layout.bios_boot_size, layout.esp_size, layout.boot_size, layout.swap_size)
     sizes = (*fixed, *(each.size for each in layout.extras), root)
     return 2 * _TABLE_BYTES + sum(_round_up(each, MIB) for each in sizes)
 
 
 def _partitions(identity: Identity, layout: Layout, root: int) -> Iterator[Partition]:
     sizes = {
-        Role.BIOS_BOOT: BIOS_BOOT_BYTES,
+        Role.BIOS_BOOT: layout.bios_boot_size,
         Role.ESP: layout.esp_size,
         Role.BOOT: layout.boot_size,
         Role.SWAP: layout.swap_size,
@@ -340,13 +352,14 @@ def _partitions(identity: Identity, layout: Layout, root: int) -> Iterator[Parti
         length = _round_up(size, MIB)
         purpose = f"{role.value} {extra.mountpoint}" if extra else role.value
         derived = identity.uuid(f"{purpose} partition")
+        own_type = _ROOT_TYPES[layout.architecture] if role is Role.ROOT else _TYPES[role]
         grows = role is Role.ROOT and layout.root_size is None
         yield Partition(
             role,
             number,
             start,
             length,
-            extra.type_guid if extra else _TYPES[role],
+            extra.type_guid if extra else own_type,
             extra.guid or derived if extra else derived,
             name=extra.name if extra else role.value,
             attributes=(GROW_ATTRIBUTE,) if grows else (),

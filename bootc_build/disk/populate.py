@@ -24,7 +24,9 @@ _SOURCE = "/run/bootc-build/src"
 _KEYS = "authorized_keys"
 _TARGET = "/run/bootc-build/target"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_CONSOLES = ("console=tty0", "console=ttyS0,115200n8")
+# Architecture -> its first serial port, and the firmware that there are boot loaders for.
+_SERIAL = {"amd64": "ttyS0,115200n8", "arm64": "ttyAMA0"}
+_FIRMWARE = {"amd64": "bios,uefi", "arm64": "uefi"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Installation:
         identity: has the UUIDs of the file systems to come.
         timestamp: seconds since the epoch, for times that the installation records.
         bound_images: ``skip`` leaves container images that the system binds to its first upgrade.
+        architecture: of the system, in the OCI's words.
     """
 
     target: ImageReference
@@ -46,12 +49,13 @@ class Installation:
     identity: Identity
     timestamp: int
     bound_images: str = "stored"
+    architecture: str = "amd64"
 
     def kernel_arguments(self) -> list[str]:
         """The user's arguments, after consoles on screen and serial port unless the user chose some."""
         if any(karg.startswith("console=") for karg in self.kargs):
             return list(self.kargs)
-        return [*_CONSOLES, *self.kargs]
+        return ["console=tty0", f"console={_SERIAL[self.architecture]}", *self.kargs]
 
 
 def install_command(installation: Installation) -> list[str]:
@@ -68,7 +72,7 @@ def install_command(installation: Installation) -> list[str]:
         *("--stateroot", "default"),
         "--generic-image",
         "--skip-finalize",
-        *("--bootloader-target", "bios,uefi"),
+        *("--bootloader-target", _FIRMWARE[installation.architecture]),
     ]
     if installation.root_keys is not None:
         command += ["--root-ssh-authorized-keys", f"{_SOURCE}/{_KEYS}"]

@@ -53,6 +53,7 @@ def build_base(plan: BasePlan, progress: Progress, *, epoch: int | None = None) 
         mmdebstrap.build_tree(
             root,
             suite=plan.suite,
+            architecture=plan.architecture,
             sources=[line for source in plan.sources for line in source.one_line_entries()],
             packages=plan.packages,
             keyring=keyring,
@@ -69,7 +70,8 @@ def build_base(plan: BasePlan, progress: Progress, *, epoch: int | None = None) 
         _finish(container, root, plan, epoch, progress)
         progress.step(f"Writing the image {plan.tag}")
         # Without a line of history for its layer, buildah refuses to build further layers on it.
-        options = ("--cmd", "/sbin/init", "--created-by", "bootc-build base")
+        made_by = ("--arch", plan.architecture, "--created-by", "bootc-build base")
+        options = ("--cmd", "/sbin/init", *made_by)
         container.configure(labels=_labels(root, plan, epoch), options=options)
         return container.commit(plan.tag, timestamp=epoch)
 

@@ -21,8 +21,6 @@ _BOOT = (
     "udev",
     "kmod",
     "zstd",
-    "grub-pc-bin",
-    "grub-efi-amd64-signed",
     "shim-signed",
 )
 # skopeo depends on a network stack for containers: netavark is a fifth of the other one's size.
@@ -78,11 +76,16 @@ _SERVER = (
 )
 _CLOUD = ("cloud-init", "cloud-guest-utils", "curl")
 
-# variant -> kernel, further packages
+# variant -> kernel without the architecture, further packages
 _VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "minimal": ("linux-image-cloud-amd64", ()),
-    "server": ("linux-image-amd64", _SERVER),
-    "cloud": ("linux-image-cloud-amd64", _CLOUD),
+    "minimal": ("linux-image-cloud", ()),
+    "server": ("linux-image", _SERVER),
+    "cloud": ("linux-image-cloud", _CLOUD),
+}
+# architecture -> its boot loaders; arm64 knows no BIOS
+ARCHITECTURES = {
+    "amd64": ("grub-pc-bin", "grub-efi-amd64-signed"),
+    "arm64": ("grub-efi-arm64-signed",),
 }
 
 
@@ -129,6 +132,7 @@ class BasePlan:
         packages: what is asked for, the kernel included; apt adds what these depend on.
         sources: apt's sources, of the build and of the image.
         tag: the image's name in local storage.
+        architecture: Debian's name of it, which is also the OCI's.
     """
 
     suite: str
@@ -136,11 +140,13 @@ class BasePlan:
     packages: tuple[str, ...]
     sources: tuple[Source, ...]
     tag: str
+    architecture: str = "amd64"
 
 
-def default_tag(suite: str) -> str:
+def default_tag(suite: str, architecture: str = "amd64") -> str:
     """The name of a base image when the user gives none."""
-    return f"localhost/bootc-build/debian:{suite}"
+    suffix = "" if architecture == "amd64" else f"-{architecture}"
+    return f"localhost/bootc-build/debian:{suite}{suffix}"
 
 
 def plan_base(
@@ -150,6 +156,7 @@ def plan_base(
     *,
     packages: Sequence[str] = (),
     tag: str | None = None,
+    architecture: str = "amd64",
 ) -> BasePlan:
     """Decide what a base image consists of.
 
@@ -158,14 +165,19 @@ def plan_base(
         variant: one of ``VARIANTS``.
         archive: where packages come from.
         packages: wanted in addition.
-        tag: the image's name; ``default_tag(suite)`` without one.
+        tag: the image's name; that of ``default_tag`` without one.
+        architecture: one of ``ARCHITECTURES``.
 
     Raises:
-        UsageError: an unknown suite or variant, or a package name that cannot be one.
+        UsageError: an unknown suite, variant or architecture, or a package name that cannot be one.
     """
     check_suite(suite)
     if variant not in _VARIANTS:
         raise UsageError(f"Unknown variant '{variant}'.", f"Known: {', '.join(VARIANTS)}.")
+    if architecture not in ARCHITECTURES:
+        raise UsageError(
+            f"Unknown architecture '{architecture}'.", f"Known: {', '.join(ARCHITECTURES)}."
+        )
     for name in packages:
         if not name or not set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789.+-:"):
             raise UsageError(
@@ -176,8 +188,10 @@ def plan_base(
     sources = [Source(archive.uri, (suite, f"{suite}-updates") if has_updates else (suite,))]
     if has_updates and archive.security_uri is not None:
         sources.append(Source(archive.security_uri, (f"{suite}-security",)))
-    wanted = dict.fromkeys((*_BOOT, *_AGENT, *_SYSTEM, kernel, *further, *packages))
-    return BasePlan(suite, variant, tuple(wanted), tuple(sources), tag or default_tag(suite))
+    boot = (*_BOOT, *ARCHITECTURES[architecture], f"{kernel}-{architecture}")
+    wanted = dict.fromkeys((*boot, *_AGENT, *_SYSTEM, *further, *packages))
+    tag = tag or default_tag(suite, architecture)
+    return BasePlan(suite, variant, tuple(wanted), tuple(sources), tag, architecture)
 
 
 def check_suite(suite: str) -> None:

@@ -48,6 +48,7 @@ def build_tree(
     target: Path,
     *,
     suite: str,
+    architecture: str,
     sources: Sequence[str],
     packages: Sequence[str],
     keyring: Path,
@@ -64,6 +65,7 @@ def build_tree(
     Args:
         target: an empty directory; owned by root, as is everything below it.
         suite: the suite's name.
+        architecture: Debian's name of it; its programs can be run here.
         sources: one-line entries of apt's sources.
         packages: names of packages.
         keyring: what the archive is verified with.
@@ -90,6 +92,8 @@ def build_tree(
         argv += [f"--keyring={keyring}", f"--include={','.join(packages)}"]
         argv += [f"--dpkgopt={option}" for option in options]
         argv += [f"--aptopt={option}" for option in ('Acquire::Languages "none"', *apt_options)]
+        # Whether its programs can be run is known: mmdebstrap looks where our namespace has nothing.
+        argv += [f"--architectures={architecture}", "--skip=check/qemu"]
         argv += ["--skip=cleanup/apt/cache"]
         argv += ["--skip=essential/unlink", f"--setup-hook=sync-in {seeded} /"]
         argv += [suite, str(target), *sources]

@@ -65,12 +65,12 @@ def qemu_argv(spec: MachineSpec, runtime: Runtime) -> list[str]:
         *("-serial", "chardev:console"),
         *("-chardev", f"socket,id=monitor,fd={runtime.monitor_fd}"),
         *("-mon", "chardev=monitor,mode=control"),
-        *("-device", "VGA"),
+        *("-device", "VGA" if spec.is_pc else "virtio-gpu-pci"),
         *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
         *("-device", "virtio-rng-pci,rng=rng0"),
         # Tells a restored guest that it is another one now: its kernel mixes new randomness in at once.
-        *("-device", "vmgenid,guid=auto"),
-        *_firmware(spec.firmware, runtime.firmware),
+        *(("-device", "vmgenid,guid=auto") if spec.is_pc else ()),
+        *_firmware(spec, runtime.firmware),
         *_disks(spec.disk_bus, runtime.disks),
         *_network(spec),
         *_credentials(spec.credentials),
@@ -85,9 +85,10 @@ def _escape(value: object) -> str:
 
 
 def _processor(spec: MachineSpec, accelerator: Accelerator) -> list[str]:
-    smm = ",smm=on" if spec.firmware is Firmware.UEFI_SECURE else ""
+    smm = ",smm=on" if spec.firmware is Firmware.UEFI_SECURE and spec.is_pc else ""
     # qemu64 boots Debian six seconds sooner than max does under TCG.
-    cpu = spec.cpu or ("host" if accelerator is Accelerator.KVM else "qemu64")
+    emulated = "qemu64" if spec.is_pc else "cortex-a57"
+    cpu = spec.cpu or ("host" if accelerator is Accelerator.KVM else emulated)
     return [
         *("-machine", f"{spec.machine_type},accel={accelerator}{smm}"),
         *("-cpu", cpu, "-smp", str(spec.cpus), "-m", f"{spec.memory_mib}M"),
@@ -105,7 +106,7 @@ def _memory(spec: MachineSpec, memory: MemoryFile | None) -> list[str]:
     ]
 
 
-def _firmware(kind: Firmware, files: FirmwareFiles | None) -> list[str]:
+def _firmware(spec: MachineSpec, files: FirmwareFiles | None) -> list[str]:
     if files is None:
         return []
     flash = "if=pflash,format=raw"
@@ -113,7 +114,7 @@ def _firmware(kind: Firmware, files: FirmwareFiles | None) -> list[str]:
         *("-drive", f"{flash},unit=0,readonly=on,file={_escape(files.code)}"),
         *("-drive", f"{flash},unit=1,file={_escape(files.variables)}"),
     ]
-    if kind is Firmware.UEFI_SECURE:
+    if spec.firmware is Firmware.UEFI_SECURE and spec.is_pc:
         # Only the firmware, in system management mode, may write the keys.
         args += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
     return args

@@ -26,6 +26,8 @@ _KNOWN_PATHS = {
     ),
 }
 
+_PACKAGES = {"x86_64": "ovmf", "aarch64": "qemu-efi-aarch64"}
+
 
 @dataclass(frozen=True)
 class FirmwareFiles:
@@ -63,8 +65,10 @@ def find_uefi_firmware(
     Raises:
         UserError: none is installed.
     """
+    # As descriptors name it, with a version: "pc-q35-9.2", "virt-9.2".
+    machine = f"pc-{machine_type}-0.0" if architecture == "x86_64" else f"{machine_type}-0.0"
     for descriptor in _descriptors(descriptor_folders() if folders is None else folders):
-        files = _match(descriptor, firmware, architecture, f"pc-{machine_type}-0.0")
+        files = _match(descriptor, firmware, architecture, machine)
         if files is not None:
             return files
     if folders is None and architecture == "x86_64":
@@ -73,7 +77,7 @@ def find_uefi_firmware(
                 return FirmwareFiles(Path(code), Path(variables))
     raise UserError(
         f"No {firmware} firmware for {architecture} {machine_type} machines is installed.",
-        "Install it with: apt-get install ovmf",
+        f"Install it with: apt-get install {_PACKAGES.get(architecture, 'ovmf')}",
     )
 
 

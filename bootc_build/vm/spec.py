@@ -12,6 +12,21 @@ if TYPE_CHECKING:
     from bootc_build.vm.block import DiskFilter
 
 
+@dataclass(frozen=True)
+class Architecture:
+    """How QEMU calls an architecture, and the kind of machine that it emulates for it."""
+
+    qemu: str
+    machine_type: str
+
+
+# By the OCI's name.
+ARCHITECTURES = {
+    "amd64": Architecture("x86_64", "q35"),
+    "arm64": Architecture("aarch64", "virt"),
+}
+
+
 class Firmware(StrEnum):
     """What starts the boot loader."""
 
@@ -146,6 +161,7 @@ class MachineSpec:
         may_reboot: the guest may restart itself; otherwise a restart ends the machine, so that a
             panicking guest does not go round for ever.
         extra_args: more arguments for QEMU, last.
+        architecture: QEMU's name of it: x86_64, or aarch64 (whose machine_type is "virt" and which has no BIOS).
     """
 
     disks: tuple[Disk, ...] = ()
@@ -167,10 +183,20 @@ class MachineSpec:
     architecture: str = field(default="x86_64")
 
     def __post_init__(self) -> None:
+        if self.architecture != "x86_64" and self.firmware is Firmware.BIOS:
+            raise UsageError(
+                f"Machines of the architecture {self.architecture} have no BIOS.",
+                "Use --firmware uefi.",
+            )
         if self.memory_mib < 1:
             raise UsageError(f"{self.memory_mib} MiB is no memory size.", "Give 512 or more.")
         if self.cpus < 1:
             raise UsageError(f"{self.cpus} is no number of processors.", "Give 1 or more.")
+
+    @property
+    def is_pc(self) -> bool:
+        """Whether it is a PC, with what only PCs have: BIOS, system management mode, VGA."""
+        return self.architecture == "x86_64"
 
     @property
     def mac_address(self) -> str:

@@ -192,3 +192,11 @@ def test_sizes_are_read(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a size"):
         parse_size(text)
+
+
+def test_arm64_has_its_own_root_type_and_no_bios_boot_partition() -> None:
+    plan = plan_disk(IDENTITY, CONTENTS, timestamp=0, layout=Layout(architecture="arm64"))
+    assert [part.role for part in plan.partitions] == [Role.ESP, Role.BOOT, Role.ROOT]
+    assert str(plan.partition(Role.ROOT).type_guid) == "b921b045-1df0-41c3-af44-4c6f280d3fae"
+    assert plan.partitions[0].start == MIB
+    assert plan.partitions[-1].start + plan.partitions[-1].size == plan.size - MIB

@@ -88,3 +88,14 @@ def test_sources_in_both_formats() -> None:
     ]
     assert "Suites: trixie trixie-updates\n" in source.deb822("/k.gpg")
     assert source.deb822("/k.gpg").endswith("Signed-By: /k.gpg\n")
+
+
+def test_another_architecture_has_its_own_kernel_and_boot_loader() -> None:
+    planned = plan(architecture="arm64")
+    assert {"linux-image-cloud-arm64", "grub-efi-arm64-signed", "shim-signed"} <= set(
+        planned.packages
+    )
+    assert not [name for name in planned.packages if "amd64" in name or "pc-bin" in name]
+    assert planned.tag == "localhost/bootc-build/debian:trixie-arm64"
+    with pytest.raises(UsageError, match="Unknown architecture 'pdp11'"):
+        plan(architecture="pdp11")

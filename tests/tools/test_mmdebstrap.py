@@ -39,6 +39,7 @@ class Stage:
     def build(self) -> None:
         build_tree(
             self.target,
+            architecture="amd64",
             suite="trixie",
             sources=["deb http://mirror.test/debian trixie main"],
             packages=["systemd", "dracut"],
@@ -143,7 +144,7 @@ def test_a_stop_ends_the_grandchildren_too(stage: Stage) -> None:
         from bootc_build.tools.mmdebstrap import build_tree
         def stop(number, frame): raise SystemExit(143)
         signal.signal(signal.SIGTERM, stop)
-        build_tree(Path({str(stage.target)!r}), suite="trixie", sources=[], packages=[],
+        build_tree(Path({str(stage.target)!r}), suite="trixie", architecture="amd64", sources=[], packages=[],
             keyring=Path("/k"), seed=lambda tree: None, cache=None, epoch=1,
             on_phase=print, on_line=lambda line: print(line, flush=True))
         """

@@ -232,3 +232,19 @@ def test_a_machine_can_wait_for_its_state() -> None:
         == "defer"
     )
     assert "-incoming" not in qemu_argv(MachineSpec(), _TCG)
+
+
+def test_an_arm_machine_has_nothing_that_only_a_pc_has() -> None:
+    runtime = Runtime(accelerator=Accelerator.TCG, console_fd=7, monitor_fd=8, firmware=_FLASH)
+    spec = MachineSpec(architecture="aarch64", machine_type="virt", firmware=Firmware.UEFI_SECURE)
+    argv = qemu_argv(spec, runtime)
+    assert argv[0] == "qemu-system-aarch64"
+    assert _only(argv, "-machine") == "virt,accel=tcg"
+    assert _only(argv, "-cpu") == "cortex-a57"
+    assert not {"VGA", "vmgenid,guid=auto"} & set(argv)
+    assert "-global" not in argv
+
+
+def test_an_arm_machine_with_bios_is_refused() -> None:
+    with pytest.raises(UsageError, match="have no BIOS"):
+        MachineSpec(architecture="aarch64", machine_type="virt")

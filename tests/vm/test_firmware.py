@@ -68,3 +68,28 @@ def test_the_installed_firmware_is_found(firmware: Firmware) -> None:
     found = find_uefi_firmware(firmware)
     assert found.code.stat().st_size > 0
     assert found.variables.stat().st_size > 0
+
+
+def test_firmware_for_arm_is_found_by_the_name_of_its_machine(tmp_path: Path) -> None:
+    code, variables = tmp_path / "code", tmp_path / "variables"
+    for file in (code, variables):
+        file.touch()
+    (tmp_path / "60-arm.json").write_text(
+        json.dumps(
+            {
+                "interface-types": ["uefi"],
+                "mapping": {
+                    "device": "flash",
+                    "executable": {"filename": str(code), "format": "raw"},
+                    "nvram-template": {"filename": str(variables), "format": "raw"},
+                },
+                "targets": [{"architecture": "aarch64", "machines": ["virt-*"]}],
+                "features": [],
+            }
+        )
+    )
+    wanted = {"architecture": "aarch64", "machine_type": "virt"}
+    found = find_uefi_firmware(Firmware.UEFI, folders=[tmp_path], **wanted)
+    assert (found.code, found.variables) == (code, variables)
+    with pytest.raises(UserError, match="apt-get install qemu-efi-aarch64"):
+        find_uefi_firmware(Firmware.UEFI_SECURE, folders=[tmp_path], **wanted)
