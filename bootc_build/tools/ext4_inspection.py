@@ -16,6 +16,7 @@ from bootc_build.tools.e2fsprogs import BLOCK, Ext4Slot
 _ECHO = "debugfs: "
 # e2fsck's status when a person has to look; 1 and 2 are errors that it mended.
 _UNCORRECTED = 4
+_OF_UNDO = re.compile(r"this can be undone using|^\s+e2undo |^e2fsck \d")
 _TARGET = re.compile(r"\s*FS block (\d+) logged")
 _ENTRY = re.compile(r"/(\d+)/([0-7]+)/(\d+)/(\d+)/(.*)/(\d*)/$")
 
@@ -129,7 +130,11 @@ def mended(slot: Ext4Slot, folder: Path) -> Iterator[Mended]:
         done = run(["e2fsck", "-E", "journal_only", "-y", str(slot.disk)], check=False)
         if done.status < _UNCORRECTED:
             done = run(["e2fsck", "-f", "-p", "-z", str(undo), str(slot.disk)], check=False)
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        said = [
+            line.strip()
+            for line in (done.stdout + done.stderr).splitlines()
+            if line.strip() and not _OF_UNDO.search(line)
+        ]
         bad = done.status >= _UNCORRECTED
         yield Mended(tuple(f"e2fsck: {line}" for line in said[-5:]) if bad else ())
     finally:

@@ -224,6 +224,20 @@ def explore(
     return result
 
 
+def look_at_disk(disk: Path, scratch: Path, kept: Sequence[str] = ()) -> Observation:
+    """Look at one raw disk, which stays as it is.
+
+    Args:
+        disk: as a power cut, or a shutdown, left it.
+        scratch: a folder with room for the disk.
+        kept: paths of the root file system that have to stay.
+    """
+    with emptied(scratch) as disks, emptied(_quick_folder(scratch)) as folder:
+        nothing = WriteLog(disk, ())
+        with DiskStates(_split(disk, disks), nothing, folder, kept) as states:
+            return states.look()
+
+
 def _quick_folder(otherwise: Path) -> Path:
     """Where small files are copied to again and again: in memory, if there is room for a few kernels."""
     memory = Path("/dev/shm")  # noqa: S108 - the folder in it is private
