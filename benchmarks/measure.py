@@ -113,9 +113,11 @@ def paired(
     b: Callable[[], float],
     *,
     rounds: int,
+    warm_up: bool = True,
 ) -> Ratio:
     """Run ``a`` and ``b`` in turn, ``rounds`` times after one warm-up of each; both return seconds."""
-    a(), b()
+    if warm_up:
+        a(), b()
     pairs = []
     for number in range(rounds):
         pairs.append((a(), b()))

@@ -121,7 +121,7 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
     asked = replace(requested_layout(request.asked), architecture=image.architecture)
     plan(Contents(image.size_bytes), layout=asked)
     with work_tree(request.output) as work, preflight.full_disk_explained(request.output):
-        preflight.check_space(work, image.size_bytes, request.types)
+        progress.step(preflight.check_space(work, image.size_bytes, request.types))
         installed = _install(request, image, target, identity, work=work, progress=progress)
         contents = trees.settle(installed.trees, timestamp)
         raw = work / "disk.raw"

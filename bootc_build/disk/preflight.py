@@ -18,6 +18,8 @@ _PROGRAMS = {
     "skopeo": "skopeo",
     "sfdisk": "fdisk",
     "mke2fs": "e2fsprogs",
+    "tune2fs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
     "debugfs": "e2fsprogs",
     "dumpe2fs": "e2fsprogs",
     "mformat": "mtools",
@@ -79,8 +81,8 @@ def space_needed(image_bytes: int, types: Sequence[DiskType] = ()) -> int:
     return halves * image_bytes // 2 + image_bytes // 4 + BOOT_BYTES // 8
 
 
-def check_space(folder: Path, image_bytes: int, types: Sequence[DiskType] = ()) -> None:
-    """Require free space for the work.
+def check_space(folder: Path, image_bytes: int, types: Sequence[DiskType] = ()) -> str:
+    """Require free space for the work; a sentence that says how much it will take.
 
     Raises:
         UserError: says how much is needed and how much there is.
@@ -92,6 +94,7 @@ def check_space(folder: Path, image_bytes: int, types: Sequence[DiskType] = ()) 
             f"Making this disk takes about {in_words(needed)} in {folder}, {in_words(free)} are free.",
             "Free some space, or give another folder with --output.",
         )
+    return f"It takes up to {in_words(needed)} meanwhile; {in_words(free)} are free"
 
 
 @contextmanager
