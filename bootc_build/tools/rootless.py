@@ -1,6 +1,8 @@
 """Work as an ordinary user: in a user namespace where that user's subordinate ids are the images' users.
 
-``buildah unshare`` makes the namespace, so that buildah, podman and skopeo find the user's own storage in it.
+The namespace is the one that ``buildah unshare`` and podman make, with the same ids, so that buildah, podman and
+skopeo find the user's own storage in it. ``unshare`` makes it and then becomes the program: whoever sends a signal or
+waits for the exit status deals with the program itself, not with a parent that may end before it has cleaned up.
 Inside, the process is root over its own files and nothing else.
 """
 
@@ -16,6 +18,7 @@ from bootc_build.onhost.process import MissingProgramError, find_program, run
 
 # Debian's own users end at 65534; a file of a user who is not mapped cannot be made.
 IDS_NEEDED = 65_536
+_NAMESPACE = ("unshare", "--user", "--map-root-user", "--map-auto", "--mount", "--")
 _INSIDE = "BOOTC_BUILD_IN_NAMESPACE"
 _ID_MAP = Path("/proc/self/uid_map")
 _SUBIDS = {"uid": Path("/etc/subuid"), "gid": Path("/etc/subgid")}
@@ -52,16 +55,22 @@ def enter(argv: Sequence[str]) -> None:
         return
     faults = namespace_faults()
     if not faults and os.environ.get(_INSIDE):
-        faults = [UserError("buildah unshare does not make this user root of a namespace.")]
+        faults = [UserError("'unshare' does not make this user root of a namespace.")]
     if faults:
         raise UserError(
             "This cannot be done as an ordinary user here: "
             + " ".join(each.fact for each in faults),
             "\n".join([*(each.remedy for each in faults if each.remedy), "Or run it with sudo."]),
         )
-    buildah = find_program("buildah")
-    command = [sys.executable, "-m", "bootc_build.cli.main", *argv]
-    os.execve(buildah, ["buildah", "unshare", "--", *command], {**os.environ, _INSIDE: "1"})  # noqa: S606 - this process becomes it
+    command = [*_NAMESPACE, sys.executable, "-m", "bootc_build.cli.main", *argv]
+    environment = {
+        # By these, buildah, podman and skopeo know that the namespace is there and whose it is.
+        "_CONTAINERS_USERNS_CONFIGURED": "done",
+        "_CONTAINERS_ROOTLESS_UID": str(os.getuid()),
+        "_CONTAINERS_ROOTLESS_GID": str(os.getgid()),
+        _INSIDE: "1",
+    }
+    os.execve(find_program(command[0]), command, {**os.environ, **environment})  # noqa: S606 - this process becomes it
 
 
 def namespace_faults() -> list[UserError]:
@@ -82,7 +91,7 @@ def namespace_faults() -> list[UserError]:
                 )
             )
     if not faults:
-        done = run(["buildah", "unshare", "true"], check=False)
+        done = run([*_NAMESPACE, "true"], check=False)
         if done.status != 0:
             said = done.stderr.strip().splitlines()
             faults.append(

@@ -8,6 +8,7 @@ import secrets
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -34,18 +35,28 @@ class User:
     name: str
     home: Path
 
-    def run(self, *argv: str, check: bool = True) -> Completed:
+    def command(self, *argv: str) -> list[str]:
         become = ["setpriv", "--reuid", self.name, "--regid", self.name, "--init-groups"]
         path = f"{_COMMAND.parent}:/usr/bin:/bin"
         clean = ["env", "-i", f"HOME={self.home}", f"PATH={path}", f"TMPDIR={self.home}"]
-        return run([*become, *clean, *argv], cwd=self.home, check=check)
+        return [*become, *clean, *argv]
+
+    def run(self, *argv: str, check: bool = True) -> Completed:
+        return run(self.command(*argv), cwd=self.home, check=check)
+
+    def ranges(self) -> list[str]:
+        rows = (line.split(":") for line in Path("/etc/subuid").read_text().splitlines())
+        owned = [(int(row[1]), int(row[2])) for row in rows if row[0] == self.name]
+        return [f"{first}-{first + count - 1}" for first, count in owned]
 
     def processes(self) -> list[int]:
         number = pwd.getpwnam(self.name).pw_uid
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if folder.stat().st_uid == number:
+                # What has ended already waits for init only.
+                ended = ") Z " in (folder / "stat").read_text()
+                if folder.stat().st_uid == number and not ended:
                     found.append(int(folder.name))
         return found
 
@@ -67,12 +78,13 @@ def user() -> Iterator[User]:
     home = Path(tempfile.mkdtemp(prefix="bootc-build-home-", dir="/var/tmp"))
     run(["useradd", "--no-log-init", "--home-dir", str(home), "--shell", "/bin/sh", name])
     try:
-        run(["usermod", "--add-subuids", _IDS, "--add-subgids", _IDS, name])
         settings = home / ".config/containers/storage.conf"
         settings.parent.mkdir(parents=True)
         settings.write_text(_STORAGE)
         run(["chown", "-R", f"{name}:", str(home)])
         made = User(name, home)
+        if not made.ranges():  # useradd gives some by itself, where login.defs has it so
+            run(["usermod", "--add-subuids", _IDS, "--add-subgids", _IDS, name])
         if made.run(str(_COMMAND), "--version", check=False).status != 0:
             pytest.skip(f"{_COMMAND} is in a folder that other users may not enter")
         yield made
@@ -128,14 +140,31 @@ def test_a_user_builds_an_image_and_looks_into_it(user: User, image: str) -> Non
     assert len(found["layers"]) == 2
 
 
+def test_a_user_who_ends_it_finds_nothing_left(user: User, image: str) -> None:
+    out = user.home / "ended"
+    options = ["-v", "--karg", "stand-in=hang", "--size", "3G", "--output", str(out)]
+    command = user.command(str(_COMMAND), "disk", image, *options)
+    with subprocess.Popen(command, cwd=user.home, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("now hanging" in line for line in process.stderr)
+        process.terminate()
+        process.stderr.read()
+        assert process.wait(120) == 128 + signal.SIGTERM
+    assert list(out.iterdir()) == []
+    assert user.run("buildah", "containers", "--json").stdout.strip() in ("null", "[]")
+    names = {Path(f"/proc/{number}/comm").read_text().strip() for number in user.processes()}
+    assert names <= {"podman", "catatonit"}
+
+
 def test_a_user_without_subordinate_ids_is_told_how_to_get_them(user: User, image: str) -> None:
     user.end_processes()  # usermod refuses while there are any
-    run(["usermod", "--del-subuids", _IDS, user.name])
+    ranges = [word for each in user.ranges() for word in ("--del-subuids", each)]
+    run(["usermod", *ranges, user.name])
     try:
         done = user.run(str(_COMMAND), "disk", image, check=False)
     finally:
         user.end_processes()
-        run(["usermod", "--add-subuids", _IDS, user.name])
+        run(["usermod", *(word.replace("del", "add") for word in ranges), user.name])
     assert done.status == 1
     assert f"{user.name} has 0 subordinate uids in /etc/subuid" in done.stderr
     assert f"usermod --add-subuids 100000-165535 {user.name}" in done.stderr
