@@ -100,6 +100,7 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
         UserError: image not there or not bootable, programs missing, no space, a program failed.
         UsageError: the size is too small, the target cannot be told.
     """
+    deliver.check_names(request.output, request.name, request.types)
     preflight.check_programs(request.types)
     with image_store() as store:
         image = store.get(request.image)

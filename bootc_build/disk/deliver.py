@@ -18,6 +18,7 @@ from typing import IO, Self
 
 from bootc_build import __version__
 from bootc_build.disk.formats import DiskType, data_extents
+from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.interruption import signals_held
 from bootc_build.tools.sizes import MIB
 
@@ -126,6 +127,21 @@ def manifest(provenance: Provenance, disks: Sequence[WrittenDisk]) -> str:
         ],
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def check_names(output: Path, name: str, types: Sequence[DiskType]) -> None:
+    """Require that no folder has a name that a file will get: it would go with all that is in it.
+
+    Raises:
+        UsageError: names the folder.
+    """
+    for suffix in (*(kind.suffix for kind in types), MANIFEST_SUFFIX):
+        path = output / f"{name}.{suffix}"
+        if path.is_dir():
+            raise UsageError(
+                f"'{path}' is a folder, and a file of that name is to be written.",
+                "Give another --name or --output.",
+            )
 
 
 def publish(files: Mapping[Path, Path], manifest_file: Path | None, spare: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from bootc_build.disk.bootable import NotBootableError
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
-from bootc_build.disk.ec2 import NotForEc2Error
+from bootc_build.disk.ec2 import CloudInit, NotForEc2Error
 from bootc_build.disk.formats import DiskType
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.process import run
@@ -122,7 +122,8 @@ def test_a_size_that_no_volume_has_is_refused_at_once(request_: DiskRequest) -> 
 
 
 def test_installer_is_told_target_file_systems_and_consoles(request_: DiskRequest) -> None:
-    [disk] = build_disk(replace(request_, kargs=("quiet",)), Silent())
+    request = replace(request_, kargs=("quiet",), cloud_init=CloudInit.NONE)
+    [disk] = build_disk(request, Silent())
     table = json.loads(run(["sfdisk", "--json", str(disk.path)]).stdout)
     boot, root = (part["start"] * 512 for part in table["partitiontable"]["partitions"][2:])
     uuids = [
@@ -138,7 +139,7 @@ def test_installer_is_told_target_file_systems_and_consoles(request_: DiskReques
         "--target-imgref docker://registry.example/os:v1",
         f"--root-mount-spec UUID={uuids[0] and uuids[0][1]}",
         f"--boot-mount-spec UUID={uuids[1] and uuids[1][1]}",
-        "--karg console=tty0 --karg console=ttyS0,115200n8 --karg quiet",
+        "--karg console=tty0 --karg console=ttyS0,115200n8 --karg quiet --karg cloud-init=disabled",
     ):
         assert expected in told
 

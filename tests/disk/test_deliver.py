@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from bootc_build.disk.deliver import Checksums, Provenance, WrittenDisk, manifest, publish
+from bootc_build.disk.deliver import (
+    Checksums,
+    Provenance,
+    WrittenDisk,
+    check_names,
+    manifest,
+    publish,
+)
 from bootc_build.disk.formats import DiskType
+from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.sizes import MIB
 
 NAMES = ("os.raw", "os.qcow2", "os.manifest.json")
@@ -31,6 +39,14 @@ def out(tmp_path: Path) -> dict[str, str]:
 def test_old_files_are_replaced(finished: dict[Path, Path], tmp_path: Path) -> None:
     publish(finished, tmp_path / "new/os.manifest.json", tmp_path / "spare")
     assert out(tmp_path) == {name: f"new {name}" for name in NAMES}
+
+
+@pytest.mark.parametrize("suffix", ["qcow2", "ami.raw", "manifest.json"])
+def test_a_folder_of_the_name_is_never_replaced(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"os.{suffix}").mkdir()
+    with pytest.raises(UsageError, match=f"os.{suffix}' is a folder"):
+        check_names(tmp_path, "os", [DiskType.QCOW2, DiskType.AMI])
+    check_names(tmp_path, "other", [DiskType.QCOW2, DiskType.AMI])
 
 
 @pytest.mark.parametrize("refused", NAMES)
