@@ -32,7 +32,9 @@ def base_image() -> str:
 @pytest.fixture(scope="session")
 def versions(base_image: str) -> Versions:
     """Versions 1 and 2 of the operating system of Containerfile.example."""
-    return Versions(_build(base_image, "1"), _build(base_image, "2"))
+    return Versions(
+        os_images.build_version(base_image, "1"), os_images.build_version(base_image, "2")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +47,3 @@ def machine(bootc_vm_module: MachineFactory, versions: Versions) -> Machine:
 def boot(bootc_vm: MachineFactory) -> Callable[[str, str], Machine]:
     """Boots a machine of an image with a firmware."""
     return lambda image, firmware: bootc_vm(image, origin=FOLLOWS, firmware=firmware)
-
-
-def _build(base: str, version: str) -> str:
-    number = ("VERSION", version)
-    example = os_images.build(
-        f"example-{version}",
-        os_images.PROJECT / "Containerfile.example",
-        arguments=[("BASE", base), number],
-    )
-    return os_images.build(
-        f"os-{version}",
-        os_images.PROJECT / "test_vms/os/Containerfile",
-        arguments=[("EXAMPLE", example), number],
-    )

@@ -131,6 +131,21 @@ def altered(name: str, image: str, change: Callable[[Path], None], source: Path)
     return made
 
 
+def build_version(base: str, version: str) -> str:
+    """A version of the operating system that most tests boot; its name in local storage."""
+    number = ("VERSION", version)
+    example = build(
+        f"example-{version}",
+        PROJECT / "Containerfile.example",
+        arguments=[("BASE", base), number],
+    )
+    return build(
+        f"os-{version}",
+        PROJECT / "test_vms/os/Containerfile",
+        arguments=[("EXAMPLE", example), number],
+    )
+
+
 def _put_agent(foundation: str, name: str) -> None:
     with working_container(foundation) as container:
         tree = container.mount()

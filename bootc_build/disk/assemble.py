@@ -33,7 +33,7 @@ def write_raw_disk(
 
     Args:
         plan: what it shall be like.
-        trees: what goes on it, in the folder of ``disk``; all but the root's are removed on the way.
+        trees: what goes on it, in the folder of ``disk``.
         disk: the file.
         progress: hears of the steps.
         workshops: where file systems other than ext4 are made.
@@ -55,9 +55,6 @@ def write_raw_disk(
         elif (content := _content(plan.layout, partition, trees)) is not None:
             progress.step(f"Writing the file system of {content.mountpoint}")
             _fill(plan, partition, content, disk, workshops)
-            if partition.role is not Role.ROOT:
-                # Its space is wanted: the root comes last, and is there twice then.
-                remove_tree(content.tree)
     if plan.layout.filesystem == "ext4":
         e2fsprogs.make_immutable(
             slot(disk, plan.partition(Role.ROOT)), trees.deployment_roots(), plan.timestamp

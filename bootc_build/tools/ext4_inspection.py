@@ -123,7 +123,10 @@ def mended(slot: Ext4Slot, folder: Path) -> Iterator[Mended]:
     Raises:
         CommandError: nothing can be undone, or e2undo failed.
     """
-    before = list(_journal_targets(slot))
+    before = _journal_targets(slot)
+    if before is None:
+        yield Mended(("e2fsck: the journal cannot be found",))
+        return
     undo = folder / "mended.e2undo"
     try:
         # In two steps: what e2fsck writes from the journal it does not note for e2undo.
@@ -147,15 +150,22 @@ def mended(slot: Ext4Slot, folder: Path) -> Iterator[Mended]:
                 disk.write(data)
 
 
-def _journal_targets(slot: Ext4Slot) -> Iterator[tuple[int, bytes]]:
-    """Everything that replaying the journal may write to: position in the disk's file, present content."""
+def _journal_targets(slot: Ext4Slot) -> list[tuple[int, bytes]] | None:
+    """Everything that replaying the journal may write to: position in the disk's file, present content.
+
+    None where there is no journal to be found, in a file system that should have one.
+    """
     # In this order: logdump does not end its last line.
     journal, said = run_debugfs(slot, ["blocks <8>", "logdump -a"])
+    if not (own := " ".join(journal).split()):
+        return None
     blocks = {int(found[1]) for line in said if (found := _TARGET.match(line))}
     # The superblock, and the journal's own.
-    blocks |= {0, int(" ".join(journal).split()[0])}
+    blocks |= {0, int(own[0])}
+    targets = []
     with slot.disk.open("rb") as disk:
         for block in sorted(blocks):
             position = slot.offset + block * BLOCK
             disk.seek(position)
-            yield position, disk.read(BLOCK)
+            targets.append((position, disk.read(BLOCK)))
+    return targets

@@ -159,3 +159,18 @@ def test_looking_leaves_no_trace(recorder: Recorder) -> None:
     _explore(recorder)
     assert disk.path.read_bytes() == before
     assert {path.name for path in recorder.folder.iterdir()} <= {"changed.raw", "writes.log"}
+
+
+def test_a_state_beyond_mending_does_not_spoil_the_next(recorder: Recorder) -> None:
+    disk = recorder.disk
+    with disk.path.open("rb") as file:
+        # The inode table's first block: root directory and journal.
+        said = run(["dumpe2fs", disk.boot.device]).stdout
+        block = int(said.partition("Inode table at ")[2].partition("-")[0])
+        file.seek(disk.boot.offset + block * BLOCK)
+        good = file.read(BLOCK)
+    recorder.overwrite(disk.boot, block, bytes(BLOCK))
+    recorder.overwrite(disk.boot, block, good)
+    found = _explore(recorder)
+    assert found.unbootable == 1
+    assert [state.verdict.boots for state in found.states] == ["old", "nothing"]

@@ -211,13 +211,19 @@ def explore(
         disks = stack.enter_context(emptied(scratch))
         folder = stack.enter_context(emptied(_quick_folder(scratch)))
         reference = _reference(DiskStates(_split(base, disks), log, folder, kept), transaction)
-        files = _split(base, disks)
-        states = stack.enter_context(DiskStates(files, log, folder, kept))
+        layout = stack.enter_context(ExitStack())
+        states = None
         for number, point in enumerate(points, 1):
+            if states is None:
+                states = layout.enter_context(DiskStates(_split(base, disks), log, folder, kept))
             with states.replay.at(point):
                 contents.add(tuple(states.replay.fingerprint(name) for name in (BOOT, ROOT)))
                 seen = states.look()
             _count(result, point, seen, reference)
+            if seen.damage:
+                # Where file systems are beyond mending, what was tried to mend them is not surely undone.
+                layout.close()
+                states = None
             told(number, len(points), len(result.states))
     result.points, result.contents = len(points), len(contents)
     result.seconds = time.monotonic() - begun

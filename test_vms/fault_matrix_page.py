@@ -1,0 +1,83 @@
+"""The page with the results of the fault matrix, written by the runs themselves.
+
+Results are kept as JSON beside the page, one for each cell, so that runs of parts of the matrix add up.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+VARIABLE = "BOOTC_BUILD_FAULT_MATRIX"
+_INTRODUCTION = """# Fault matrix
+
+Written by `./dev fault-matrix`, which runs the cells and records what came of each: do not edit.
+
+A cell is one fault that strikes while an upgrade is in one phase. Every cell has the same oracle:
+
+- the machine boots the old system or the new one and nothing else. That is decided from its disk, looked at as for
+  [crash points](crash-points.md), at the moment of the fault or after it;
+- `bootc status` agrees with it, and the boot entries are as they were as long as nothing is finished;
+- what the owner has in `/etc` and `/var` is there;
+- once the fault is over, the next `bootc upgrade` succeeds and stages the new system, `ostree fsck` is clean, and
+  nothing of a failed attempt is left in the repository. Cells after which this boot of the machine is lost (power
+  cut, failing disk) are judged by the disk alone.
+
+"""
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What came of one cell: "kept" or what was violated, when, and how the upgrade under the fault ended."""
+
+    phase: str
+    fault: str
+    outcome: str
+    upgrade: str
+    date: str
+
+
+def note(phase: str, fault: str, outcome: str, upgrade: str) -> None:
+    """Add a result, if this run is one that writes the page."""
+    target = os.environ.get(VARIABLE)
+    if not target:
+        return
+    page = Path(target)
+    store = page.with_suffix(".json")
+    known = json.loads(store.read_text()) if store.exists() else []
+    results = {(one["phase"], one["fault"]): CellResult(**one) for one in known}
+    date = datetime.now(tz=UTC).strftime("%Y-%m-%d")
+    results[phase, fault] = CellResult(phase, fault, outcome, upgrade, date)
+    ordered = [results[key] for key in sorted(results)]
+    _replace(store, json.dumps([asdict(one) for one in ordered], indent=1) + "\n")
+    _replace(page, render(ordered))
+
+
+def render(results: list[CellResult], *, planned: int | None = None) -> str:
+    """The page."""
+    from test_vms.fault_cells import CELLS, REGISTRY_CELLS  # noqa: PLC0415 - they need the machine library
+
+    planned = planned or len(CELLS) + len(REGISTRY_CELLS)
+    bad = sum(one.outcome != "kept" for one in results)
+    lines = [
+        f"{len(results)} of {planned} cells tried, {bad} violations. What is not in the table was not tried. One cell again:",
+        "",
+        "```console",
+        "$ ./dev fault-matrix 'test_vms/test_fault_matrix.py::test_a_fault_leaves_old_or_new[PHASE-FAULT]'",
+        "```",
+        "",
+        "| phase | fault | outcome | the upgrade under the fault | date |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one.phase} | {one.fault} | {one.outcome} | {one.upgrade} | {one.date} |"
+        for one in results
+    ]
+    return _INTRODUCTION + "\n".join(lines) + "\n"
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)

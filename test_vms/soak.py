@@ -1,0 +1,199 @@
+"""Upgrades and rollbacks in turn, with power cuts at random moments, for as long as one likes.
+
+    ./dev soak --seed 7 --minutes 240
+
+One machine goes back and forth between two images. At seeded moments its power is cut: most cuts are copies of its disk,
+which are looked at as crash points are and cost seconds; some are real, in the middle of what it does, and the machine
+boots again. After each step: it runs one of the two, what the owner left is there, `ostree fsck` is clean, and the
+space in use does not grow.
+"""
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from bootc_build.onhost.process import run
+from bootc_build.testing.crash_points.explore import look_at_disk
+from bootc_build.testing.crash_points.images import with_another_initramfs
+from bootc_build.testing.crash_points.record import running_machine
+from bootc_build.testing.crash_points.scratch import emptied
+from bootc_build.tools.cache import scratch_folder
+from bootc_build.vm.machine import Machine
+from bootc_build.vm.registry import GUEST_NAME, Registry
+from bootc_build.vm.spec import Firmware
+
+_KEPT = "/var/lib/soak/kept"
+_TAG = "os:stable"
+_UPGRADE_SECONDS = 900.0
+# Journals and the like; a deployment or an image that is not removed takes more.
+_GROWTH_MIB = 64
+_CUTS_A_STEP = 3
+_REAL_CUTS = 0.25
+
+
+class ViolationError(AssertionError):
+    """An invariant does not hold; the message says after which step."""
+
+
+@dataclass
+class Soak:
+    """The machine, and what has been done to it.
+
+    Args:
+        machine: it runs.
+        registry: that it follows.
+        images: it goes back and forth between.
+        seed: of all that is random.
+        say: gets a line for each step.
+    """
+
+    machine: Machine
+    registry: Registry
+    images: Sequence[str]
+    seed: int
+    say: Callable[[str], None]
+    steps: int = 0
+    cuts: int = 0
+    real_cuts: int = 0
+    _used: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)  # noqa: S311 - repeatable
+        self._next = 0
+        self._commits: set[str] = set()
+
+    def begin(self) -> None:
+        """Leave something of the owner's."""
+        self.registry.configure(self.machine, GUEST_NAME)
+        self.machine.succeed(
+            f"mkdir -p $(dirname {_KEPT}); echo kept | tee {_KEPT} >/etc/kept; sync"
+        )
+        self._commits.add(str(self.machine.bootc.booted.checksum))
+
+    def step(self) -> None:
+        """An upgrade to the other image or a rollback, with cuts in the middle, and a restart."""
+        goes_back = self.steps > 0 and self._random.random() < 0.3
+        what = "rollback" if goes_back else "upgrade"
+        if goes_back and self.machine.bootc.status().rollback is not None:
+            self.machine.bootc.rollback()
+        else:
+            what = "upgrade"
+            self._upgrade()
+        self._cut_copy()
+        if self._random.random() < _REAL_CUTS:
+            what += ", power cut, boot"
+            self.real_cuts += 1
+            self.machine.power_cut()
+            self.machine.boot()
+        else:
+            what += ", restart"
+            self.machine.reboot()
+        self.steps += 1
+        self._check(what)
+
+    def _upgrade(self) -> None:
+        machine = self.machine
+        self._next = 1 - self._next
+        self.registry.push(self.images[self._next], _TAG)
+        unit = "systemd-run --quiet --unit=soak --property=RemainAfterExit=yes bootc upgrade"
+        machine.succeed(unit)
+        for _ in range(_CUTS_A_STEP):
+            # So many turns of a loop in the guest, which is another moment each time.
+            machine.succeed(f"for i in $(seq {self._random.randrange(1, 40_000)}); do :; done")
+            self._cut_copy()
+        ended = "test $(systemctl show --property=SubState --value soak) != running"
+        machine.wait_until_succeeds(ended, seconds=_UPGRADE_SECONDS)
+        result = machine.succeed("systemctl show --property=Result --value soak").strip()
+        machine.succeed("systemctl stop soak; systemctl reset-failed soak 2>/dev/null; true")
+        self._promise(result == "success", f"the upgrade ended with {result}")
+        staged = machine.bootc.status().staged
+        if staged is not None:
+            self._commits.add(str(staged.checksum))
+
+    def _cut_copy(self) -> None:
+        """What a power cut would leave now."""
+        self.cuts += 1
+        with emptied(scratch_folder()) as folder:
+            self.machine.copy_disk(folder / "disk.qcow2")
+            raw = folder / "disk.raw"
+            run(["qemu-img", "convert", "-O", "raw", f"{folder}/disk.qcow2", str(raw)])
+            seen = look_at_disk(raw, folder, (f"/ostree/deploy/default{_KEPT}",))
+        problems = [*seen.loader.problems, *seen.boot.problems, *seen.damage]
+        self._promise(not problems, f"after a cut: {problems[:3]}")
+        for one in seen.started:
+            self._promise(one is not None and not one.problems, "a cut leaves no whole system")
+            known = one is not None and one.commit in self._commits
+            self._promise(known, "after a cut a system would start that was never staged")
+        self._promise("missing" not in seen.root.kept.values(), "a cut loses a file in /var")
+
+    def _check(self, what: str) -> None:
+        machine = self.machine
+        booted = str(machine.bootc.booted.checksum)
+        self._promise(booted in self._commits, f"{booted} runs")
+        self._promise(
+            machine.read("/etc/kept") == machine.read(_KEPT) == "kept\n", "files are lost"
+        )
+        machine.succeed("bootc internals cleanup; ostree fsck --quiet", seconds=_UPGRADE_SECONDS)
+        used = int(machine.succeed("df --output=used -BM /sysroot | tail -n 1").strip(" M\n"))
+        self._used.append(used)
+        # The first rounds bring the second image.
+        settled = self._used[2:]
+        if settled:
+            self._promise(used - settled[0] < _GROWTH_MIB, f"{used - settled[0]} MiB more are used")
+        self.say(
+            f"step {self.steps}: {what}: {booted[:12]} runs, {used} MiB used, {self.cuts} cuts"
+        )
+
+    def _promise(self, kept: object, what: str) -> None:
+        if not kept:
+            raise ViolationError(f"seed {self.seed}, step {self.steps + 1}: {what}")
+
+
+@contextmanager
+def prepared(one: str, two: str, seed: int, say: Callable[[str], None]) -> Iterator[Soak]:
+    """A soak that may begin: the machine runs the first image."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(emptied(scratch_folder()))
+        other = stack.enter_context(with_another_initramfs(two))
+        registry = stack.enter_context(Registry())
+        machine = stack.enter_context(running_machine(one, Firmware.BIOS, folder))
+        soak = Soak(machine, registry, (one, other), seed, say)
+        soak.begin()
+        yield soak
+
+
+def main() -> int:
+    """Soak until the time is over; 1 if an invariant did not hold."""
+    from test_vms.os_images import base_image, build_version  # noqa: PLC0415 - builds take time to import
+
+    parser = argparse.ArgumentParser(prog="./dev soak", description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of all that is random")
+    parser.add_argument("--minutes", type=float, default=60.0, help="how long (default: 60)")
+    args = parser.parse_args()
+
+    def say(line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    say(f"seed {args.seed}")
+    deadline = time.monotonic() + 60 * args.minutes
+    base = base_image()
+    with prepared(build_version(base, "1"), build_version(base, "2"), args.seed, say) as soak:
+        try:
+            while not soak.steps or time.monotonic() < deadline:
+                soak.step()
+        except ViolationError as violation:
+            say(f"VIOLATED: {violation}")
+            return 1
+        say(
+            f"{soak.steps} steps, {soak.cuts} power cuts, {soak.real_cuts} of them real, 0 violations"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
