@@ -4,6 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test is about how long it takes, and machines are slow at times.
+settings.register_profile("bootc-build", deadline=None)
+settings.load_profile("bootc-build")
 
 KERNEL = "6.12.0-1-amd64"
 LINKS = {
