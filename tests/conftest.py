@@ -1,5 +1,6 @@
 """What tests of several rooms share."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from hypothesis import settings
 # No test is about how long it takes, and machines are slow at times.
 settings.register_profile("bootc-build", deadline=None)
 settings.load_profile("bootc-build")
+
+# A background job of a shell ignores Ctrl-C, and so would every program that tests start and stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 KERNEL = "6.12.0-1-amd64"
 LINKS = {
