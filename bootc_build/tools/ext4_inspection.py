@@ -73,9 +73,9 @@ def run_debugfs(slot: Ext4Slot, commands: Sequence[str]) -> list[list[str]]:
     Raises:
         CommandError: it cannot open the file system.
     """
-    # -c: without the bitmaps, which do not have to fit before the journal is replayed; a boot loader does not look
-    # at them either.
-    argv = ["debugfs", "-c", "-f", "/dev/stdin", slot.device]
+    # -c: without the bitmaps, -n: without checksums; neither has to fit before the journal is replayed, and GRUB looks
+    # at neither. What is mounted e2fsck has looked at.
+    argv = ["debugfs", "-c", "-n", "-f", "/dev/stdin", slot.device]
     # Files, because debugfs writes line by line, and reading ten thousand small pieces from a pipe takes seconds.
     with (
         tempfile.TemporaryFile() as asked,
