@@ -32,6 +32,8 @@ _TABLE_BYTES = MIB
 _NAMESPACE = UUID("a9d3b0f6-5b7e-4d43-9a3e-5f4f1f0c2d11")
 # For logs, caches and what people install, on the root or wherever /var is.
 MACHINE_BYTES = 256 * MIB
+# libostree refuses to write where less would stay free (core.min-free-space-percent).
+_KEPT_FREE_PERCENT = 3
 # systemd grows the file system of a partition with this attribute (Discoverable Partitions Specification).
 GROW_ATTRIBUTE = 59
 
@@ -323,6 +325,8 @@ def _comfortable_root(contents: Contents, layout: Layout) -> int:
         return layout.root_size
     # In the worst case, an update shares no file with what is there.
     bytes_ = contents.root * (1 + layout.updates)
+    if layout.updates:
+        bytes_ += bytes_ * _KEPT_FREE_PERCENT // (100 - _KEPT_FREE_PERCENT)
     if all(each.mountpoint != "/var" for each in layout.extras):
         bytes_ += MACHINE_BYTES
     return max(smallest_size(layout.filesystem, bytes_), layout.root_minimum)

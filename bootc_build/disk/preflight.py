@@ -25,7 +25,6 @@ _PROGRAMS = {
     "mformat": "mtools",
     "mmd": "mtools",
     "mcopy": "mtools",
-    "mkswap": "util-linux",
 }
 _QEMU_IMG = {"qemu-img": "qemu-utils"}
 _PROGRAMS_BY_TYPE = {

@@ -9,6 +9,7 @@ import pytest
 
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.formats import DiskType
+from bootc_build.disk.plan import MACHINE_BYTES
 from bootc_build.onhost.process import run
 from bootc_build.onhost.progress import Silent
 from bootc_build.tools import e2fsprogs
@@ -100,6 +101,18 @@ def test_menu_is_the_one_beside_the_entries(made: Made) -> None:
         in run(["mtype", "-i", f"{made.raw}@@{made.esp.offset}", "::/EFI/debian/grub.cfg"]).stdout
     )
     assert {"EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/grubx64.efi"} <= set(made.esp.names())
+
+
+def test_the_next_version_fits_beside_this_one_and_not_much_more(made: Made) -> None:
+    said = run(["dumpe2fs", "-h", made.root.device]).stdout
+    fields = {
+        key: value.strip() for key, _, value in (each.partition(":") for each in said.splitlines())
+    }
+    blocks, free = int(fields["Block count"]), int(fields["Free blocks"])
+    # Neither what libostree keeps free nor what is root's alone counts.
+    usable = (free - int(fields["Reserved block count"]) - blocks * 3 // 100) * e2fsprogs.BLOCK
+    used = (blocks - free - int(fields["Overhead clusters"])) * e2fsprogs.BLOCK
+    assert 1.0 < (usable - MACHINE_BYTES) / used < 1.2
 
 
 def test_host_follows_the_target(made: Made) -> None:
