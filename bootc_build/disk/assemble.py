@@ -16,6 +16,7 @@ from bootc_build.onhost.install.bootsector import patch_boot_image, patch_core_i
 from bootc_build.onhost.progress import Progress
 from bootc_build.tools import e2fsprogs, mkfs, sfdisk
 from bootc_build.tools.mtools import FatVolume
+from bootc_build.tools.sizes import in_words
 from bootc_build.tools.sparse import copy_into
 
 BOOT_LABEL = "boot"
@@ -173,8 +174,24 @@ def _fill(
             )
 
         workshops.get(content.kind, Workshop()).run(disk.parent, command, plan.timestamp)
+        _check_still_fits(content, file, partition)
         # So that no more than two copies are there at once.
         remove_tree(tree)
+
+
+def _check_still_fits(content: _Content, file: Path, partition: Partition) -> None:
+    """Refuse a file system that its program made larger than the partition.
+
+    mkfs.btrfs 6.2 (Debian 12) enlarges the file where it thinks that it needs more, and counts each hard link as
+    a file of its own; such a file system cannot be mounted, and would reach into what comes after it.
+    """
+    made = file.stat().st_size
+    if made > partition.size:
+        raise UserError(
+            f"mkfs.{content.kind} made a file system of {in_words(made)} for {content.mountpoint}, whose "
+            f"partition has {in_words(partition.size)}.",
+            "Give it more (--size, or the size of its partition), or install a newer btrfs-progs.",
+        )
 
 
 @contextmanager

@@ -226,6 +226,23 @@ def test_programs_that_are_too_old_are_told_before_the_work(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_file_system_that_came_out_larger_than_its_partition_is_refused(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin/mkfs.btrfs"
+    program.parent.mkdir()
+    enlarge = 'for last; do :; done; [ "$last" = -V ] || truncate -s +1M "$last"'
+    program.write_text(f"#!/bin/sh\necho mkfs.btrfs, part of btrfs-progs v6.2\n{enlarge}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    with pytest.raises(
+        UserError, match=r"mkfs.btrfs made a file system of .* for /, whose"
+    ) as refused:
+        make(image, tmp_path / "out", "root: {filesystem: btrfs}")
+    assert "--size" in refused.value.remedy
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def with_files(image: str, files: dict[str, str]) -> str:
     """The image with files more."""
     tag = f"localhost/bootc-build-test/disk-{secrets.token_hex(4)}:1"
