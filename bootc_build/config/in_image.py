@@ -1,17 +1,22 @@
 """What an image says about the disks that are made of it: bootc-image-builder's files in it."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bootc_build.config.blueprint import parse_blueprint
 from bootc_build.config.disk import DiskConfiguration
 from bootc_build.config.document import parse_document
-from bootc_build.onhost.errors import UserError
+from bootc_build.config.partition_table import parse_partition_table
+from bootc_build.onhost.errors import UsageError
 
 # The first that is there counts.
 FOLDERS: Final = ("usr/lib/image-builder/bootc", "usr/lib/bootc-image-builder")
-_NAMES: Final = ("config.toml", "config.json")
-_PARTITION_TABLE: Final = "disk.yaml"
+_PARSERS: Final[Mapping[str, Callable[[dict[str, Any], str], DiskConfiguration]]] = {
+    "config.toml": parse_blueprint,
+    "config.json": parse_blueprint,
+    "disk.yaml": parse_partition_table,
+}
 
 
 def image_configuration(root: Path) -> DiskConfiguration | None:
@@ -21,18 +26,18 @@ def image_configuration(root: Path) -> DiskConfiguration | None:
         root: the image's file system.
 
     Raises:
-        UserError: a file is wrong, asks for what cannot be done, or is of a kind that is not read.
+        UsageError: a file is wrong, or asks for what cannot be done; there are several.
     """
     for folder in FOLDERS:
-        if (root / folder / _PARTITION_TABLE).exists():
-            raise UserError(
-                f"The image has a partition table of osbuild's in /{folder}/{_PARTITION_TABLE}, which is not read.",
-                "Give the layout with --config; then what the image says does not count.",
+        names = [name for name in _PARSERS if (root / folder / name).is_file()]
+        if len(names) > 1:
+            raise UsageError(
+                f"The image has {' and '.join(names)} in /{folder}, and only one can be applied.",
+                "Give the configuration with --config; then what the image says does not count.",
             )
-        for name in _NAMES:
+        for name in names:
             path = root / folder / name
-            if path.is_file():
-                where = f"/{folder}/{name} of the image"
-                text = path.read_text(errors="replace")
-                return parse_blueprint(parse_document(text, path.suffix, where), where)
+            where = f"/{folder}/{name} of the image"
+            document = parse_document(path.read_text(errors="replace"), path.suffix, where)
+            return _PARSERS[name](document, where)
     return None

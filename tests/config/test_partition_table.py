@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import pytest
+
+from bootc_build.config.disk import DiskConfiguration, ExtraFileSystem
+from bootc_build.config.document import parse_document
+from bootc_build.config.in_image import image_configuration
+from bootc_build.config.partition_table import parse_partition_table
+from bootc_build.onhost.errors import UsageError
+from bootc_build.tools.sizes import GIB, MIB
+
+TABLE = """
+.common:
+  guids:
+    - &esp "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+mount_configuration: units
+partition_table:
+  type: gpt
+  partitions:
+    - size: "1 MiB"
+      type: "21686148-6449-6e6F-744E-656564454649"
+      bootable: true
+    - size: "200 MiB"
+      type: *esp
+      payload_type: filesystem
+      payload: {type: vfat, mountpoint: /boot/efi, label: ESP, fstab_options: "umask=077", fstab_passno: 2}
+    - size: "2 GiB"
+      type: "bc13c2ff-59e6-4262-a352-b275fd6f7172"
+      payload_type: filesystem
+      payload: {type: ext4, mountpoint: /boot, label: boot, fstab_options: defaults}
+    - size: 1_073_741_824
+      payload_type: filesystem
+      payload: {type: ext4, mountpoint: /var/data, label: data, fstab_options: "nodev,nosuid"}
+    - size: "512 MiB"
+      payload_type: swap
+    - size: "4 GiB"
+      type: "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
+      payload_type: filesystem
+      payload: {type: btrfs, mountpoint: /, label: root}
+"""
+
+
+def parse(text: str) -> DiskConfiguration:
+    return parse_partition_table(parse_document(text, ".yaml", "disk.yaml"), "disk.yaml")
+
+
+def test_partitions_become_the_layout() -> None:
+    found = parse(TABLE)
+    assert (found.esp.minimum_size, found.boot.minimum_size) == (200 * MIB, 2 * GIB)
+    root = found.root
+    assert (root.filesystem, root.label, root.minimum_size) == ("btrfs", "root", 4 * GIB)
+    assert found.swap
+    assert found.swap.size == 512 * MIB
+    assert found.filesystems == (
+        ExtraFileSystem(
+            mountpoint="/var/data",
+            size=GIB,
+            filesystem="ext4",
+            label="data",
+            options=("nodev", "nosuid"),
+            partition_type="0fc63daf-8483-4772-8e79-3d69d8477de4",
+        ),
+    )
+
+
+# What is replaced in the table, by what, and the words of the error.
+REFUSED = {
+    "unknown key": (
+        "bootable: true",
+        "bootabl_: true",
+        "partitions[0].bootabl_' is not a known key",
+    ),
+    "table": ("type: gpt", "type: dos", "'partition_table.type' is dos"),
+    "id of the table": ("type: gpt", "type: gpt\n  uuid: x", "'partition_table.uuid' cannot be"),
+    "encryption": ("payload_type: swap", "payload_type: luks", "is luks, which cannot be honoured"),
+    "volumes": ("payload_type: swap", "payload_type: lvm", "is lvm, which cannot be honoured"),
+    "nothing": ("payload_type: swap", "bootable: false", "partitions[4].payload_type' is ''"),
+    "options of /boot": (
+        "fstab_options: defaults",
+        "fstab_options: noexec",
+        "partitions[2].payload.fstab_options' is noexec",
+    ),
+    "kind of /boot": (
+        "{type: ext4, mountpoint: /boot,",
+        "{type: xfs, mountpoint: /boot,",
+        "is xfs",
+    ),
+    "type of the root": ("4f68bce3", "44479540", "partitions[5].type' is 44479540"),
+    "mounts": ("units", "none", "is none, so nothing mounts /var/data"),
+    "mount point": ("/var/data", "/usr/data", "which is the image's"),
+    "payload": ("label: data", "lab_el: data", "partitions[3].payload.lab_el' is not a known key"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_kept_is_refused(old: str, new: str, said: str) -> None:
+    assert old in TABLE
+    with pytest.raises(UsageError) as refused:
+        parse(TABLE.replace(old, new))
+    assert said in str(refused.value)
+
+
+def test_an_image_may_bring_one_and_not_several(tmp_path: Path) -> None:
+    assert image_configuration(tmp_path) is None
+    folder = tmp_path / "usr/lib/bootc-image-builder"
+    folder.mkdir(parents=True)
+    (folder / "disk.yaml").write_text(TABLE)
+    assert image_configuration(tmp_path) == parse(TABLE)
+    (folder / "config.toml").touch()
+    with pytest.raises(UsageError, match=r"config\.toml and disk\.yaml in /usr/lib/bootc-image"):
+        image_configuration(tmp_path)
