@@ -152,6 +152,9 @@ def _put_agent(foundation: str, name: str) -> None:
         shutil.rmtree(tree / _AGENT)
         copy_image_root(tree)
         container.run(["/usr/libexec/bootc/image-refresh"])
+        # What buildah puts there for the program that it runs; the base image has neither.
+        for injected in ("etc/hostname", "etc/resolv.conf"):
+            (tree / injected).unlink(missing_ok=True)
         container.commit(name, timestamp=1)
 
 
