@@ -107,6 +107,7 @@ def pull(
     progress: Progress,
     install: bool = False,
     target: ImageReference | None = None,
+    spare: int = 0,
 ) -> PulledImage:
     """Bring an image into the repository; an interrupted one goes on where it stopped.
 
@@ -116,6 +117,7 @@ def pull(
         progress: hears of every layer.
         install: the repository is a scratch tree that is copied elsewhere: do not wait for the disk.
         target: the name under which the image is recorded, when another than ``image``.
+        spare: bytes that have to be free beside what is fetched.
 
     Raises:
         UserError: not found, not allowed, wrong architecture, not bootable, no space, damaged.
@@ -138,7 +140,7 @@ def pull(
         if present is not None:
             return present
         check_bootable(image, remote.config)
-        base, layers = _bring(repo, image, opened, remote, progress)
+        base, layers = _bring(repo, image, opened, remote, progress, spare=spare)
     progress.step(f"Merging {len(remote.manifest.layers)} layers")
     progress.task(_importing(remote, completed=False))
     metadata = ImageMetadata(remote.manifest_digest, remote.manifest, remote.config)
@@ -161,12 +163,15 @@ def _bring(
     opened: Source,
     remote: RemoteImage,
     progress: Progress,
+    *,
+    spare: int,
 ) -> tuple[str | None, list[tuple[Layer, str]]]:
     """Fetch what is missing; the base commit (of an image that has one) and the ordinary layers' commits."""
     known = known_layers(repo)
     planned = _plan(repo, remote, known)
     missing = _distinct(planned)
-    check_space(repo, image, [item.descriptor for item in missing], measured_growth(known.sizes))
+    growth = measured_growth(known.sizes)
+    check_space(repo, image, [item.descriptor for item in missing], growth, spare)
     tally = _tally(image, remote, planned, missing)
     fetcher = LayerFetcher(
         repo, image, opened, remote.manifest_digest, progress=progress, tally=tally

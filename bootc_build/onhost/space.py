@@ -46,7 +46,11 @@ def measured_growth(known: Iterable[tuple[int, int]]) -> float:
 
 
 def check_space(
-    repo: Repo, image: ImageReference, missing: Iterable[Descriptor], growth: float
+    repo: Repo,
+    image: ImageReference,
+    missing: Iterable[Descriptor],
+    growth: float,
+    spare: int = 0,
 ) -> None:
     """Refuse an image that does not fit.
 
@@ -55,15 +59,16 @@ def check_space(
         image: names it in the error.
         missing: the layers that have to be fetched.
         growth: see `unpacked_bytes`.
+        spare: bytes that have to be free beside it.
 
     Raises:
         NoSpaceError: it needs more than is free; says how much of both.
     """
     needed = sum(unpacked_bytes(blob, growth) for blob in missing)
     free = repo.free_bytes()
-    if needed and needed > free:
+    if needed and needed + spare > free:
         raise NoSpaceError(
-            f"'{image.display}' needs about {needed // 1_000_000} MB in {repo.path}, where "
+            f"'{image.display}' needs about {(needed + spare) // 1_000_000} MB in {repo.path}, where "
             f"{max(0, free) // 1_000_000} MB are free.",
             "Make room, for example by removing files from /var, then try again.",
         )

@@ -266,10 +266,10 @@ def test_image_that_would_not_boot_is_not_queued(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[None]:
-    """The host's disk has 100 MB."""
+    """The host's disk has 140 MB."""
     place = tmp_path / "sysroot"
     place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "small", place], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=140m", "small", place], check=True)
     yield
     subprocess.run(["umount", "--lazy", place], check=True)
 

@@ -263,7 +263,7 @@ SMALL = MachineSpec(name="small", memory_mib=64, cpus=1, network=False)
 def test_bad(bootc_vm):
     machine = bootc_vm(Path("guest.raw"), spec=SMALL, boot=False)
     machine.start()
-    machine.wait_for_console_text("Hello", seconds=30)
+    machine.wait_for_console_text("Hello from the guest", seconds=30)
     assert 1 == 2, "it went wrong"
 
 def test_good():

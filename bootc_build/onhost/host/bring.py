@@ -3,6 +3,7 @@
 from bootc_build.onhost import pull
 from bootc_build.onhost.host.booted import BootedSystem
 from bootc_build.onhost.host.cleanup import tidy
+from bootc_build.onhost.host.preflight import deployment_bytes
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.progress import Progress
 from bootc_build.onhost.pull import PulledImage
@@ -16,11 +17,13 @@ def bring(system: BootedSystem, image: ImageReference, progress: Progress) -> Pu
         UserError: not found, not allowed, no space even so, damaged.
     """
     repo = system.sysroot.repo
+    # What would be fetched and then not be queued for want of room is not fetched at all.
+    spare = deployment_bytes(system.sysroot, system.slots.booted)
     try:
-        return pull.pull(repo, image, progress=progress)
+        return pull.pull(repo, image, progress=progress, spare=spare)
     except NoSpaceError:
         # What the last upgrade replaced is still there, until somebody finds the time.
         if not tidy(system.sysroot):
             raise
         progress.step("Removed what no deployment needs any more, to make room")
-        return pull.pull(repo, image, progress=progress)
+        return pull.pull(repo, image, progress=progress, spare=spare)

@@ -14,6 +14,7 @@ from bootc_build.onhost.host import plain
 from bootc_build.onhost.host.config_diff import read_tree
 from bootc_build.onhost.host.etc_merge import Entry, Kind, merged
 from bootc_build.onhost.host.verdict import (
+    ROOT_MARGIN,
     Concern,
     MovedId,
     Verdict,
@@ -96,6 +97,11 @@ def _space(sysroot: "Sysroot", booted: "Deployment", commit: str, boot: Path) ->
     inodes = root.f_favail if root.f_files else None
     etc = _size(sysroot.path / booted.path / "etc")
     yield from root_space(root.f_bavail * root.f_frsize, inodes, etc)
+
+
+def deployment_bytes(sysroot: "Sysroot", booted: "Deployment") -> int:
+    """Bytes of the root file system that a deployment takes beside the objects of its image."""
+    return _size(sysroot.path / booted.path / "etc") + ROOT_MARGIN
 
 
 def _kernel(sysroot: "Sysroot", commit: str) -> list["Listed"]:

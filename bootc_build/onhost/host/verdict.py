@@ -14,7 +14,7 @@ _ADDED_ARGUMENTS: Final = 200
 _SHOWN: Final = 5
 # Boot entries, the menu, and blocks that are not full.
 _BOOT_MARGIN: Final = 2_000_000
-_ROOT_MARGIN: Final = 32_000_000
+ROOT_MARGIN: Final = 32_000_000
 _ROOT_INODES: Final = 15_000
 
 
@@ -125,7 +125,7 @@ def root_space(free: int, inodes: int | None, etc_bytes: int) -> Iterator[Concer
         inodes: that are free; None where the file system makes them as they are needed.
         etc_bytes: of the present /etc.
     """
-    needed = etc_bytes + _ROOT_MARGIN
+    needed = etc_bytes + ROOT_MARGIN
     if free < needed:
         yield Concern(
             "root-space",
