@@ -106,7 +106,8 @@ def test_only_what_deployments_need_is_left_and_arguments_follow_the_image(
     assert _deployments(machine) == 3
     assert _kernels(machine) == 1, "the kernel is the same in all of them"
     assert len(_refs(machine, "image")) == 1
-    assert len(_refs(machine, "blob")) == layers + 2
+    # The pinned one was installed from plain layers, the others came compressed: the same under other digests.
+    assert len(_refs(machine, "blob")) == layers + (layers + 1)
     objects = json.loads(machine.succeed("bootc internals fsck --format=json", seconds=900))
     assert objects["ok"] is True, objects
 

@@ -159,6 +159,11 @@ def test_bound_images_come_before_the_reboot_and_go_with_the_last_deployment(
     assert done.status == 0, done.stderr
     assert f"Fetching bound image {bound}" in done.stderr
     assert stored(host) == [bound]
+    # As on a real host: only who holds the lock may write there.
+    look = "mount -o remount,bind,ro /sysroot && exec " + " ".join([*BOOTC, "image", "list"])
+    done = host.execute("sh", "-c", look)
+    assert done.status == 0, done.stderr
+    assert bound in done.stdout
     host.reboot()
     assert host.status()["booted"]["image"]["version"] == "2"
     listed = json.loads(host.bootc("image", "list", "--type=host", "--format=json"))

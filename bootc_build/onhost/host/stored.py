@@ -46,7 +46,8 @@ def _host_images() -> list[ListedImage]:
     listed = [ListedImage(image, "host") for image in own]
     if (sysroot.path / STORAGE).is_dir():
         try:
-            with open_storage(sysroot.path) as storage:
+            # podman writes its lock file even to look; the lock of the sysroot makes that possible.
+            with sysroot.locked(), open_storage(sysroot.path) as storage:
                 names = sorted(name for each in storage.images() for name in each.names)
         except process.MissingProgramError:
             names = []
