@@ -23,7 +23,7 @@ COUNTED: Final = "bootc_counted"
 LEFT: Final = "bootc_left"
 _HEADER: Final = "# GRUB Environment Block\n"
 _SIZE: Final = 1024
-_REMEDY: Final = "Remove it, and write the boot menu again with: bootc internals fsck --repair"
+_REMEDY: Final = "Remove it; the next system that is queued (bootc upgrade, bootc kargs) makes it anew with its menu."
 
 
 def parse_block(text: str) -> dict[str, str]:
