@@ -113,9 +113,7 @@ def save_last_state(machine: "Machine") -> MachineArtifacts:
     """
     artifacts = MachineArtifacts.of(machine)
     with suppress(UserError):
-        machine.qemu.monitor.execute(
-            "screendump", filename=str(artifacts.path("screenshot")), format="png"
-        )
+        machine.screenshot(artifacts.path("screenshot"))
     with suppress(UserError):
         _save_journal(machine, artifacts)
     return artifacts

@@ -1,6 +1,7 @@
 """What the `bootc_vm` fixture is: brings machines up for one test, from snapshots where there are any."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from bootc_build.testing.options import chosen
 from bootc_build.tools.sizes import parse_size
 from bootc_build.vm.accel import Accelerator, find_acceleration, qemu_version
 from bootc_build.vm.machine import Machine
+from bootc_build.vm.network import PrivateNetwork
 from bootc_build.vm.registry import GUEST_NAME, Registry
 from bootc_build.vm.slots import Slots
 from bootc_build.vm.snapshot import snapshot_shelf, why_not
@@ -34,12 +36,14 @@ class Wishes:
         memory: in MiB.
         cpus: virtual processors.
         firmware: `bios`, `uefi` or `uefi-secure`.
+        tpm: whether they have a TPM 2.0.
         machines: how many there are at once.
     """
 
     memory: int | None = None
     cpus: int | None = None
     firmware: str | None = None
+    tpm: bool | None = None
     machines: int = 1
 
     @classmethod
@@ -66,6 +70,7 @@ class Wishes:
             spec,
             memory_mib=self.memory or spec.memory_mib,
             cpus=self.cpus or spec.cpus,
+            tpm=spec.tpm if self.tpm is None else self.tpm,
             firmware=Firmware(firmware or self.firmware or spec.firmware),
         )
 
@@ -99,6 +104,11 @@ class MachineFactory:
         self._node = node
         self._machines = machines
         self._wishes = Wishes.of(node)
+        self._allowed = [
+            re.compile(pattern)
+            for marker in node.iter_markers("bootc_allow_console")
+            for pattern in marker.args
+        ]
         self._cold = node.get_closest_marker("bootc_cold") is not None
         self._accelerator = Accelerator(accelerator) if accelerator else None
         self._slots = Slots(
@@ -114,6 +124,7 @@ class MachineFactory:
         firmware: Firmware | str | None = None,
         boot: bool = True,
         cold: bool | None = None,
+        networks: Sequence[PrivateNetwork] = (),
         spec: MachineSpec | None = None,
     ) -> Machine:
         """A machine with a root shell: in the state right after the first boot of its disk.
@@ -130,6 +141,7 @@ class MachineFactory:
             firmware: `bios`, `uefi` or `uefi-secure`; by default the marker's, or the spec's.
             boot: wait for the shell; otherwise the machine is off.
             cold: boot, and make and use no snapshot; by default what the test's marker `bootc_cold` says.
+            networks: private networks that it has a card on, besides the one to the host (`bootc_network`).
             spec: what else it is made of; its disks are replaced.
         """
         registries = self._registries_of(origin)
@@ -141,6 +153,8 @@ class MachineFactory:
         name = f"machine{len(self._machines) + 1}"
         made_of = replace(spec or self._usual_spec(name), disks=(Disk.open(path),))
         made_of = self._wishes.applied_to(made_of, firmware)
+        if networks:
+            made_of = replace(made_of, private_networks=tuple(networks))
         self._folder.mkdir(parents=True, exist_ok=True)
         system = target.name if isinstance(target, Path) else target
         record = self._stack.enter_context(open_record(self._folder, name, system))
@@ -157,6 +171,7 @@ class MachineFactory:
                 record=record,
             )
         )
+        machine.expected_trouble.extend(self._allowed)
         self._machines.append(machine)
         if boot:
             self._bring_up(machine, holds, cold=self._cold if cold is None else cold)

@@ -16,6 +16,7 @@ from bootc_build.testing.options import chosen_path, declare
 
 if TYPE_CHECKING:
     from bootc_build.testing.factory import MachineFactory
+    from bootc_build.vm.network import PrivateNetwork
 
 pytest_plugins = [
     "bootc_build.testing.registry",
@@ -24,7 +25,8 @@ pytest_plugins = [
 ]
 
 _MARKERS = (
-    "bootc_vm(memory=MIB, cpus=N, firmware=KIND, machines=N): what its machines are made of, and how many",
+    "bootc_vm(memory=MIB, cpus=N, firmware=KIND, tpm=BOOL, machines=N): what its machines are made of, and how many",
+    "bootc_allow_console(pattern, ...): console lines that look like trouble and are wanted",
     "bootc_cold: its machines boot instead of being restored from a snapshot",
     "bootc_timeout(seconds): how long it may take on a quiet computer, without waiting for its machines",
 )
@@ -79,6 +81,15 @@ def bootc_vm_module(
 ) -> Iterator["MachineFactory"]:
     """The same for machines that the tests of a module share."""
     yield from _machines_of(request, bootc_artifacts)
+
+
+@pytest.fixture
+def bootc_network() -> Iterator["PrivateNetwork"]:
+    """A private network for the test's machines: `bootc_vm(image, networks=[bootc_network])`."""
+    from bootc_build.vm.network import PrivateNetwork  # noqa: PLC0415 - not for runs without machines
+
+    with PrivateNetwork() as network:
+        yield network
 
 
 def _machines_of(request: pytest.FixtureRequest, artifacts: Path) -> Iterator["MachineFactory"]:

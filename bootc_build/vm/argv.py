@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootc_build.vm import lane
 from bootc_build.vm.accel import Accelerator
 from bootc_build.vm.block import Attachment, block_nodes
 from bootc_build.vm.firmware import FirmwareFiles
@@ -33,6 +34,9 @@ class Runtime:
         accelerator: how the guest's instructions are run.
         console_fd: connected socket that becomes the first serial port.
         monitor_fd: connected socket that becomes the QMP monitor.
+        lane_fd: connected socket that becomes the virtio serial port; None for none.
+        tpm_fd: connected socket that leads to the TPM; None for none.
+        network_fds: connected socket for each private network.
         disks: one for each of the spec's.
         firmware: flash images, the variable store being this machine's own copy; None for BIOS.
         memory: the file that is its RAM; None for memory of QEMU's own.
@@ -42,6 +46,9 @@ class Runtime:
     accelerator: Accelerator
     console_fd: int
     monitor_fd: int
+    lane_fd: int | None = None
+    tpm_fd: int | None = None
+    network_fds: Sequence[int] = ()
     disks: Sequence[Attachment] = ()
     firmware: FirmwareFiles | None = None
     memory: MemoryFile | None = None
@@ -65,14 +72,17 @@ def qemu_argv(spec: MachineSpec, runtime: Runtime) -> list[str]:
         *("-serial", "chardev:console"),
         *("-chardev", f"socket,id=monitor,fd={runtime.monitor_fd}"),
         *("-mon", "chardev=monitor,mode=control"),
-        *("-device", "VGA" if spec.is_pc else "virtio-gpu-pci"),
+        *("-device", spec.platform.display),
         *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
         *("-device", "virtio-rng-pci,rng=rng0"),
         # Tells a restored guest that it is another one now: its kernel mixes new randomness in at once.
-        *(("-device", "vmgenid,guid=auto") if spec.is_pc else ()),
+        *(("-device", "vmgenid,guid=auto") if spec.platform.has_generation_id else ()),
+        *_tpm(spec, runtime.tpm_fd),
         *_firmware(spec, runtime.firmware),
         *_disks(spec.disk_bus, runtime.disks),
         *_network(spec),
+        *_private_networks(spec, runtime.network_fds),
+        *_lane(runtime.lane_fd),
         *_credentials(spec.credentials),
         *_kernel(spec),
         *spec.extra_args,
@@ -86,11 +96,9 @@ def _escape(value: object) -> str:
 
 def _processor(spec: MachineSpec, accelerator: Accelerator) -> list[str]:
     smm = ",smm=on" if spec.firmware is Firmware.UEFI_SECURE and spec.is_pc else ""
-    # qemu64 boots Debian six seconds sooner than max does under TCG.
-    emulated = "qemu64" if spec.is_pc else "cortex-a57"
-    cpu = spec.cpu or ("host" if accelerator is Accelerator.KVM else emulated)
+    cpu = spec.cpu or ("host" if accelerator is Accelerator.KVM else spec.platform.cpu)
     return [
-        *("-machine", f"{spec.machine_type},accel={accelerator}{smm}"),
+        *("-machine", f"{spec.board},accel={accelerator}{smm}"),
         *("-cpu", cpu, "-smp", str(spec.cpus), "-m", f"{spec.memory_mib}M"),
     ]
 
@@ -163,6 +171,37 @@ def _network(spec: MachineSpec) -> list[str]:
     return [
         *("-netdev", f"user,id=net0{options}{forwards}"),
         *("-device", f"virtio-net-pci,netdev=net0,mac={spec.mac_address},romfile="),
+    ]
+
+
+def _private_networks(spec: MachineSpec, descriptors: Sequence[int]) -> list[str]:
+    args = []
+    for card, descriptor in enumerate(descriptors, 1):
+        args += [
+            *("-netdev", f"stream,id=net{card},addr.type=fd,addr.str={descriptor}"),
+            *("-device", f"virtio-net-pci,netdev=net{card},mac={spec.mac(card)},romfile="),
+        ]
+    return args
+
+
+def _tpm(spec: MachineSpec, descriptor: int | None) -> list[str]:
+    if descriptor is None:
+        return []
+    return [
+        *("-chardev", f"socket,id=tpm,fd={descriptor}"),
+        *("-tpmdev", "emulator,id=tpm0,chardev=tpm"),
+        *("-device", f"{spec.platform.tpm},tpmdev=tpm0"),
+    ]
+
+
+def _lane(descriptor: int | None) -> list[str]:
+    if descriptor is None:
+        return []
+    return [
+        *("-device", "virtio-serial-pci"),
+        *("-chardev", f"socket,id=lane,fd={descriptor}"),
+        *("-device", f"virtserialport,chardev=lane,name={lane.PORT}"),
+        *_credentials(lane.lane_credentials()),
     ]
 
 

@@ -10,7 +10,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +70,7 @@ class Console(_ByteSpawn):
         connection: the host's end of the serial line; closed by whoever made it.
         log: file to which lines are appended, each with the seconds since the console was opened.
         name: of the machine, for messages.
-        expected: what looks like trouble but is wanted.
+        expected: what looks like trouble but is wanted; it may change while the machine runs.
         record: gets every byte and every note, too.
     """
 
@@ -80,13 +80,13 @@ class Console(_ByteSpawn):
         *,
         log: Path,
         name: str = "machine",
-        expected: Iterable[re.Pattern[str]] = (),
+        expected: Sequence[re.Pattern[str]] = (),
         record: MachineRecord | None = None,
     ) -> None:
         super().__init__(timeout=30, maxread=_CHUNK_BYTES)
         self.delaybeforesend = None
         self.delayafterread = None
-        self.expected = list(expected)
+        self.expected = expected
         self.history: list[ConsoleLine] = []
         self.last_heard = time.monotonic()
         self._machine = name
@@ -100,6 +100,7 @@ class Console(_ByteSpawn):
         self._changed = threading.Condition()
         self._ended = False
         self._trouble: tuple[float, str, str] | None = None
+        self._is_provisional = False
         self._listeners: list[Callable[[bytes], None]] = []
         self._line_listeners: list[Callable[[str], None]] = []
         self._thread = threading.Thread(target=self._pump, name="console", daemon=True)
@@ -164,6 +165,13 @@ class Console(_ByteSpawn):
                 raise pexpect.TIMEOUT("the console is silent")
         piece, self._unread = self._unread[:size], self._unread[size:]
         return piece
+
+    def forget_unread(self) -> None:
+        """What the guest has printed so far is not for the next reader."""
+        with suppress(pexpect.TIMEOUT, pexpect.EOF):
+            while True:
+                self.read_nonblocking(_CHUNK_BYTES, timeout=0)
+        self.buffer = self.string_type()
 
     def read_line(self, seconds: float) -> bytes:
         """The next line without its end, waiting at most so many seconds for its end.
@@ -236,11 +244,16 @@ class Console(_ByteSpawn):
         return self._ended
 
     def recall(self, lines: Iterable[tuple[float, str]]) -> None:
-        """Put what an earlier run of the guest printed before this one's history: (seconds, text)."""
+        """Put what an earlier run of the guest printed before this one's history: (seconds, text).
+
+        Trouble in it is trouble now.
+        """
         lines = list(lines)
         end = lines[-1][0] if lines else 0.0
         with self._changed:
             self.history[:0] = [ConsoleLine(at - end, text) for at, text in lines]
+            for _at, text in lines:
+                self._watch(text)
 
     def add_line_listener(self, listener: Callable[[str], None]) -> None:
         """Call this, on the reading thread, with each line from now on."""
@@ -272,7 +285,7 @@ class Console(_ByteSpawn):
         for line in lines:
             if not is_frame(line):
                 self._note_line(plain_text(line))
-        self._watch(plain_text(self._line))
+        self._watch(plain_text(self._line), unfinished=True)
 
     def _note_line(self, text: str) -> None:
         # Frames come with empty lines around them; one between two lines of words is enough.
@@ -288,8 +301,12 @@ class Console(_ByteSpawn):
         self._log_stream.write(f"[{time.monotonic() - self._begun:9.3f}] {text}\n")
         self._log_stream.flush()
 
-    def _watch(self, text: str) -> None:
+    def _watch(self, text: str, *, unfinished: bool = False) -> None:
+        if self._is_provisional and not unfinished:
+            # What was seen in a part of this line: the whole of it may be allowed.
+            self._trouble, self._is_provisional = None, False
         if self._trouble is None and (kind := find_badness(text, self.expected)) is not None:
             self._trouble = (time.monotonic(), kind, text.strip())
+            self._is_provisional = unfinished
             if self._record is not None:
                 self._record.mark(f"trouble ({kind}): {text.strip()}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bootc_build.vm.console import Console
 from bootc_build.vm.errors import GuestCommandError, MachineError, WaitTimeoutError
-from bootc_build.vm.shell import CommandOverrunError, CommandResult, GuestShell
+from bootc_build.vm.shell import CommandOverrunError, CommandResult, Shell
 from bootc_build.vm.waiting import wait_until
 
 # Seconds on a quiet machine under TCG; all are multiplied by the machine's own scale.
@@ -26,7 +26,7 @@ class Guest(ABC):
     """
 
     name: str
-    _shell: GuestShell | None = None
+    _shell: Shell | None = None
 
     @property
     @abstractmethod
@@ -207,6 +207,20 @@ class Guest(ABC):
         """The names of the systemd units that have failed."""
         listed = self.succeed("systemctl list-units --failed --plain --no-legend --no-pager")
         return [line.split()[0] for line in listed.splitlines() if line.strip()]
+
+    def is_health_ok(self, *, seconds: float = WAIT_SECONDS) -> bool:
+        """Whether the boot came to its end and no unit has failed, waiting for that end.
+
+        Health checks are units that fail: those of the image that `boot-complete.target` requires count, too.
+
+        Args:
+            seconds: how long the boot may still take (scaled).
+
+        Raises:
+            GuestCommandError: it did not come to its end in that time.
+        """
+        state = self.execute("systemctl is-system-running --wait", seconds=seconds)
+        return state.text.strip() == "running"
 
     def _wait(
         self,

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 
 import pexpect
 
@@ -15,6 +16,7 @@ _LOGIN = rb"login: (?!\S+ \(automatic login\))\s*$"
 _AUTOMATIC_LOGIN = rb"\(automatic login\)"
 _PASSWORD = rb"[Pp]assword: ?$"
 _NUDGE_SECONDS = 20.0
+_LOOK_SECONDS = 0.25
 _NO_ACCOUNT_SECONDS = 5.0
 _NO_ACCOUNT_REMEDY = (
     "The guest does not take system credentials (agetty.autologin, login.noauth: Debian 13 and newer): "
@@ -23,8 +25,13 @@ _NO_ACCOUNT_REMEDY = (
 
 
 def reach_shell(
-    console: Console, *, login: Login | None, seconds: float, time_scale: float
-) -> None:
+    console: Console,
+    *,
+    login: Login | None,
+    seconds: float,
+    time_scale: float,
+    elsewhere: Callable[[], bool] = lambda: False,
+) -> bool:
     """Wait until a shell's prompt is on the console, logging in where that is asked for.
 
     Args:
@@ -32,6 +39,10 @@ def reach_shell(
         login: the account, for guests that do not let root in by credential.
         seconds: how long it may take.
         time_scale: factor for the shorter waits inside.
+        elsewhere: tells whether a shell has come up in another place, which ends the wait as well.
+
+    Returns:
+        Whether it is the console that has a shell.
 
     Raises:
         WaitTimeoutError: no shell in time, or a login is asked for and there is no account.
@@ -40,25 +51,32 @@ def reach_shell(
     deadline = time.monotonic() + seconds
     nudge = _NUDGE_SECONDS * time_scale
     prompt = re.compile(_PROMPT)
+    quiet_since = time.monotonic()
     while (left := deadline - time.monotonic()) > 0:
+        if elsewhere():
+            return False
         try:
-            found = console.expect([prompt, _LOGIN, _PASSWORD], timeout=min(left, nudge))
+            found = console.expect([prompt, _LOGIN, _PASSWORD], timeout=min(left, _LOOK_SECONDS))
         except pexpect.TIMEOUT:
-            if _getty_is_there(console):
+            if time.monotonic() - quiet_since > nudge and _getty_is_there(console):
                 console.sendline()  # The prompt may have been torn by a message: ask for another.
+                quiet_since = time.monotonic()
             continue
+        quiet_since = time.monotonic()
         if found == 0:
-            return
+            return True
         if login is None:
             follows = _after_login(console, prompt, _NO_ACCOUNT_SECONDS * time_scale)
             if follows is None:
+                if elsewhere():
+                    return False
                 raise WaitTimeoutError(
                     "The guest asks for a login and there is no account to give.",
                     _NO_ACCOUNT_REMEDY,
                     console.tail(),
                 )
             if follows == 0:
-                return
+                return True
             continue
         console.sendline(login.user if found == 1 else login.password)
     raise WaitTimeoutError(

@@ -11,35 +11,38 @@ from typing import Self
 
 import pexpect
 
-from bootc_build.onhost.process import run
 from bootc_build.tools.cache import scratch_folder
 from bootc_build.vm.accel import Acceleration, find_acceleration
 from bootc_build.vm.argv import MemoryFile
-from bootc_build.vm.block import DiskFilter
 from bootc_build.vm.console import Console
 from bootc_build.vm.errors import MachineDiedError, MachineError, WaitTimeoutError
 from bootc_build.vm.guest import Guest
 from bootc_build.vm.guest_bootc import BootcCommand
+from bootc_build.vm.hardware import Hardware
+from bootc_build.vm.lane import Lane
 from bootc_build.vm.login import reach_shell
 from bootc_build.vm.process import QemuProcess
 from bootc_build.vm.record import MachineRecord
-from bootc_build.vm.shell import GuestShell
+from bootc_build.vm.shell import GuestShell, Shell
 from bootc_build.vm.snapshot import Snapshot
 from bootc_build.vm.spec import MachineSpec
+from bootc_build.vm.waiting import wait_until
 
 # Seconds on a quiet machine under TCG; all are multiplied by the accelerator's time scale.
 BOOT_SECONDS = 300.0
 SHUTDOWN_SECONDS = 120.0
 RESTORE_SECONDS = 60.0
 _SHELL_SECONDS = 60.0
+_LANE_SECONDS = 3.0
 _OVERLAYS = ("disk*.qcow2", "variables.fd")
 
 
-class Machine(Guest):
+class Machine(Hardware, Guest):
     """A virtual machine; a context manager, at whose end QEMU and everything that it made is gone.
 
     Entering it starts nothing: `boot()` does, and again after `shutdown()` or `power_cut()`, with the disks
-    as the last run left them. What can be said to the guest is in `Guest`.
+    as the last run left them. What can be said to the guest is in `Guest`,
+    what hands can do to the machine in `Hardware`.
 
     Args:
         spec: what it is made of.
@@ -50,6 +53,7 @@ class Machine(Guest):
 
     Attributes:
         bootc: the guest's `bootc`.
+        expected_trouble: console lines that match one of these are no trouble.
         record: the one that it was given.
         snapshot: what it was restored from; None if it has booted.
     """
@@ -77,7 +81,7 @@ class Machine(Guest):
         self._folder: Path | None = None
         self._qemu: QemuProcess | None = None
         self._console: Console | None = None
-        self._filters_put = 0
+        self._lane: Lane | None = None
 
     def __enter__(self) -> Self:
         folder = tempfile.TemporaryDirectory(prefix="bootc-build-vm-", dir=self._parent_folder)
@@ -118,6 +122,11 @@ class Machine(Guest):
             raise MachineError(f"The machine '{self.spec.name}' is off.", "Boot it first.")
         return self._qemu
 
+    @property
+    def has_lane(self) -> bool:
+        """Whether commands go over the virtio serial port."""
+        return self._lane is not None and self._shell is self._lane
+
     def seconds(self, nominal: float) -> float:
         """So many seconds of a quiet machine under TCG, in seconds of this one as busy as it is now."""
         return self.acceleration.seconds(nominal)
@@ -156,6 +165,9 @@ class Machine(Guest):
                 )
             )
             self._qemu, self._console = qemu, console
+            if self.spec.lane:
+                scale = self.acceleration.time_scale
+                self._lane = Lane(qemu.lane, console, time_scale=scale)
             if self.record is not None:
                 self.record.mark("power on")
                 stack.callback(self.record.mark, "power off")
@@ -186,7 +198,13 @@ class Machine(Guest):
         self.start(snapshot=snapshot)
         self.console.recall(snapshot.facts.lines)
         self.console.note(_origin(snapshot))
-        shell = GuestShell(self.console, time_scale=self.acceleration.time_scale)
+        scale = self.acceleration.time_scale
+        shell: Shell
+        if snapshot.facts.lane:
+            assert self._lane is not None  # noqa: S101 - the snapshot's spec is this machine's
+            shell = self._lane
+        else:
+            shell = GuestShell(self.console, time_scale=scale)
         with self._deaths_explained("a restored shell"):
             self.qemu.resume()
             shell.take_over(seconds=self.seconds(seconds))
@@ -206,18 +224,31 @@ class Machine(Guest):
             path.unlink()
 
     def wait_for_shell(self, *, seconds: float = BOOT_SECONDS) -> None:
-        """Wait until the console has a shell that answers in frames (scaled seconds)."""
+        """Wait until there is a shell: on the lane if the guest has one, else on its console (scaled seconds)."""
         scale = self.acceleration.time_scale
         with self._deaths_explained("a shell"):
-            reach_shell(
+            on_console = reach_shell(
                 self.console,
                 login=self.spec.login,
                 seconds=self.seconds(seconds),
                 time_scale=scale,
+                elsewhere=self._is_on_lane,
             )
-            shell = GuestShell(self.console, time_scale=scale)
-            shell.prepare(seconds=self.seconds(_SHELL_SECONDS))
-        self._shell = shell
+            # The lane's unit starts before the console's getty: what has not come soon does not come.
+            if not on_console or wait_until(self._is_on_lane, seconds=_LANE_SECONDS * scale):
+                self._shell = self._lane
+            else:
+                self._shell = self._console_shell()
+
+    @contextmanager
+    def trouble_allowed(self, pattern: str) -> Iterator[None]:
+        """Console lines that match a regular expression are no trouble for the length of a block."""
+        allowed = re.compile(pattern)
+        self.expected_trouble.append(allowed)
+        try:
+            yield
+        finally:
+            self.expected_trouble.remove(allowed)
 
     def shutdown(self, *, seconds: float = SHUTDOWN_SECONDS) -> float:
         """Power the guest off in good order.
@@ -238,6 +269,24 @@ class Machine(Guest):
         took = time.monotonic() - begun
         self._end_run()
         return took
+
+    def soft_kill(self, *, seconds: float = SHUTDOWN_SECONDS) -> bool:
+        """Turn the machine off as a person does: the power button, and the plug if that does not help.
+
+        It needs no shell.
+
+        Args:
+            seconds: how long the guest may take to power itself off (scaled).
+
+        Returns:
+            Whether the guest did.
+        """
+        self.press_power_button()
+        obeyed = self.qemu.wait_for_end(self.seconds(seconds))
+        if not obeyed:
+            self.console.note("the power button did not help")
+        self.power_cut()
+        return obeyed
 
     def power_cut(self) -> None:
         """Turn the machine off as if its plug were pulled; what the guest had written stays written."""
@@ -261,6 +310,7 @@ class Machine(Guest):
         """What is done inside makes the guest restart; at the end a shell of the new boot is there."""
         before = self.boot_id()
         self.qemu.set_reboot_allowed(allowed=True)
+        self.console.forget_unread()  # An old prompt is no new shell.
         yield
         self._shell = None
         self.wait_for_shell(seconds=seconds)
@@ -273,41 +323,6 @@ class Machine(Guest):
             )
 
     @contextmanager
-    def disk_filtered(self, disk_filter: DiskFilter, *, disk: int = 0) -> Iterator[None]:
-        """Put something between the running guest and a disk for the length of a block.
-
-        Args:
-            disk_filter: a log of all writes, errors (bootc_build.vm.block).
-            disk: which of the spec's disks.
-
-        Raises:
-            MachineError: the machine is off, or QEMU refuses.
-        """
-        qemu = self.qemu
-        self._filters_put += 1
-        self.console.note(f"disk {disk}: {disk_filter}")
-        qemu.put_filter(disk, disk_filter, f"put{self._filters_put}")
-        try:
-            yield
-        finally:
-            if qemu.alive:
-                qemu.remove_filter(disk, disk_filter)
-                self.console.note(f"disk {disk}: as before")
-
-    def copy_disk(self, target: Path, *, disk: int = 0) -> None:
-        """Copy what is on a disk of the running machine at this moment, as if its power were cut now.
-
-        The guest stands still meanwhile. The copy is what the guest wrote: a qcow2 overlay above the spec's disk.
-
-        Args:
-            target: the new file.
-            disk: which of the spec's disks.
-        """
-        with self.qemu.stopped():
-            source = self.qemu.disks[disk].path
-            run(["cp", "--reflink=auto", "--sparse=always", str(source), str(target)])
-
-    @contextmanager
     def lend_console(self) -> Iterator[Console]:
         """The console for a person: with echo and a prompt, framed again afterwards if that can be done.
 
@@ -315,19 +330,38 @@ class Machine(Guest):
             MachineError: the machine is off.
         """
         console = self.console
-        shell, self._shell = self._shell, None
         console.note("the console is lent to a person")
-        if shell is not None and not console.ended:
+        shell = self._shell
+        if not isinstance(shell, GuestShell):
+            yield console
+            console.note("the console is back")
+            return
+        self._shell = None
+        if not console.ended:
             shell.hand_over()
         yield console
         console.note("the console is back")
-        if shell is not None and not console.ended:
+        if not console.ended:
             # What was begun and not ended by the person is interrupted.
             with suppress(MachineError, pexpect.EOF):
                 console.send("\x03\n")
-                self.wait_for_shell(seconds=_SHELL_SECONDS)
+                reach_shell(
+                    console,
+                    login=self.spec.login,
+                    seconds=self.seconds(_SHELL_SECONDS),
+                    time_scale=self.acceleration.time_scale,
+                )
+                self._shell = self._console_shell()
 
     # Inside.
+
+    def _is_on_lane(self) -> bool:
+        return self._lane is not None and self._lane.has_said_hello()
+
+    def _console_shell(self) -> GuestShell:
+        shell = GuestShell(self.console, time_scale=self.acceleration.time_scale)
+        shell.prepare(seconds=self.seconds(_SHELL_SECONDS))
+        return shell
 
     def _written(self) -> list[Path]:
         assert self._folder is not None  # noqa: S101 - entered
@@ -336,11 +370,13 @@ class Machine(Guest):
     def _leave(self, command: str) -> None:
         """Start what ends the shell; there is no answer to wait for."""
         self.console.note(f"run: {command}")
+        if self._shell is None:
+            raise MachineError(f"The machine '{self.name}' has no shell.", "Boot it first.")
         with self._deaths_explained(f"'{command}'"):
-            self.console.send(f"{command}\n")
+            self._shell.cast(command)
 
     def _end_run(self) -> None:
-        self._qemu = self._console = self._shell = self.snapshot = None
+        self._qemu = self._console = self._lane = self._shell = self.snapshot = None
         self._run_stack.close()
 
     @contextmanager

@@ -19,6 +19,7 @@ from bootc_build.vm.qmp import Monitor
 from bootc_build.vm.record import MachineRecord
 from bootc_build.vm.snapshot import Snapshot
 from bootc_build.vm.spec import Disk, DiskFormat, Firmware, MachineSpec
+from bootc_build.vm.tpm import running_tpm
 from bootc_build.vm.waiting import wait_until
 
 _START_SECONDS = 60.0
@@ -40,6 +41,7 @@ class QemuProcess:
 
     Attributes:
         console: the host's end of the first serial port.
+        lane: the host's end of the virtio serial port.
         monitor: QMP.
         disks: the files that the guest writes to.
     """
@@ -64,15 +66,22 @@ class QemuProcess:
         self.disks: list[Attachment] = []
         self._top_nodes: list[list[str]] = []
         self.console, self._guest_console = socket.socketpair()
+        self.lane, self._guest_lane = socket.socketpair()
         monitor, self._guest_monitor = socket.socketpair()
         self.monitor = Monitor(monitor, record)
+        self._guest_ends = [self._guest_console, self._guest_monitor, self._guest_lane]
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self.console)
             stack.enter_context(self.monitor)
-            stack.enter_context(self._guest_monitor)
-            stack.enter_context(self._guest_console)
+            stack.enter_context(self.lane)
+            for end in self._guest_ends:
+                stack.enter_context(end)
+            networks = self._spec.private_networks
+            cables = [stack.enter_context(network.plug_in()) for network in networks]
+            tpm = running_tpm(self._folder, stack) if self._spec.tpm else None
+            self._guest_ends += [*cables, *([tpm] if tpm else [])]
             errors = stack.enter_context(self._errors_path.open("wb"))
             self.disks = attach_disks(self._spec, self._folder, self._snapshot)
             self._top_nodes = [
@@ -83,6 +92,9 @@ class QemuProcess:
                 accelerator=self._acceleration.accelerator,
                 console_fd=self._guest_console.fileno(),
                 monitor_fd=self._guest_monitor.fileno(),
+                lane_fd=self._guest_lane.fileno() if self._spec.lane else None,
+                tpm_fd=tpm.fileno() if tpm else None,
+                network_fds=[cable.fileno() for cable in cables],
                 disks=self.disks,
                 firmware=copy_firmware(self._spec, self._folder, self._snapshot),
                 memory=self._memory,
@@ -93,12 +105,12 @@ class QemuProcess:
                     qemu_argv(self._spec, runtime),
                     stdout=errors,
                     stderr=errors,
-                    pass_fds=(runtime.console_fd, runtime.monitor_fd),
+                    pass_fds=[end.fileno() for end in self._guest_ends],
                 )
             )
-            # With the guest's ends closed here, the end of QEMU is the end of file on both sockets.
-            self._guest_console.close()
-            self._guest_monitor.close()
+            # With the guest's ends closed here, the end of QEMU is the end of file on all sockets.
+            for end in self._guest_ends:
+                end.close()
             self._connect()
             if self._snapshot is not None:
                 self._load(self._snapshot.state)
@@ -310,7 +322,7 @@ def copy_firmware(
     if spec.firmware is Firmware.BIOS:
         return None
     found = find_uefi_firmware(
-        spec.firmware, architecture=spec.architecture, machine_type=spec.machine_type
+        spec.firmware, architecture=spec.architecture, machine_type=spec.board
     )
     own = folder / "variables.fd"
     if not own.exists():

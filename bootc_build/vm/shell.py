@@ -18,6 +18,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import pexpect
 
@@ -42,10 +43,9 @@ _HAND_OVER = (
 )
 _GUEST_HALF = Path(__file__).with_name("guest_shell.sh")
 _MARK = "printf '\\n@%s:end@\\n' $_bn"
-# Not every date takes a fraction of a second.
-_SET_CLOCK = "date -s @{now:.3f} >/dev/null 2>&1 || date -s @{now:.0f} >/dev/null 2>&1"
 _TELL_CLOCK = "printf '\\n@%s:now:%s@\\n' $_bn $(date +%s)"
-_CLOCK_SECONDS = 1.5
+# How far off a restored guest's clock may be.
+CLOCK_SECONDS = 1.5
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,22 @@ class CommandResult:
     def error_text(self) -> str:
         """Standard error as text; undecodable bytes are escaped."""
         return self.stderr.decode(errors="backslashreplace")
+
+
+class Shell(Protocol):
+    """A root shell in the guest, however it is reached: `GuestShell` or `bootc_build.vm.lane.Lane`."""
+
+    def run(self, command: str, *, seconds: float) -> CommandResult:
+        """Run a command to its end."""
+
+    def cast(self, command: str) -> None:
+        """Start what ends this shell; there is no answer to wait for."""
+
+    def upload(self, content: bytes) -> str:
+        """Bring bytes into the guest and return the path of the temporary file that holds them there."""
+
+    def take_over(self, *, seconds: float) -> None:
+        """Speak to a shell that was there before its guest was stopped, and set the guest's clock by ours."""
 
 
 class CommandOverrunError(Exception):
@@ -173,10 +189,10 @@ class GuestShell:
         told: float | None = None
         while (left := deadline - time.monotonic()) > 0:
             nonce = _nonce()
-            self._say(nonce, f"{_SET_CLOCK.format(now=time.time())};{_TELL_CLOCK}")
+            self._say(nonce, f"{clock_setting()};{_TELL_CLOCK}")
             told = self._await_clock(nonce, min(self._retry, left))
             # An answer that was long on its way set the clock too late: once more, it is awake now.
-            if told is not None and abs(told - time.time()) <= _CLOCK_SECONDS:
+            if told is not None and abs(told - time.time()) <= CLOCK_SECONDS:
                 return
         fact = "did not answer" if told is None else f"stays {told - time.time():+.0f} seconds off"
         raise ShellLostError(
@@ -208,6 +224,10 @@ class GuestShell:
             status, files = self._interrupt(nonce)
             raise CommandOverrunError(self._collect(nonce, status, files))
         return self._collect(nonce, *header)
+
+    def cast(self, command: str) -> None:
+        """Start what ends this shell; there is no answer to wait for."""
+        self._type(command)
 
     def upload(self, content: bytes) -> str:
         """Bring bytes into the guest and return the path of the temporary file that holds them there.
@@ -340,6 +360,13 @@ class GuestShell:
             elif end in line:
                 break
         return taken
+
+
+def clock_setting() -> str:
+    """A command that sets the guest's clock to this moment."""
+    now = time.time()
+    # Not every date takes a fraction of a second.
+    return f"date -s @{now:.3f} >/dev/null 2>&1 || date -s @{now:.0f} >/dev/null 2>&1"
 
 
 def _nonce() -> str:

@@ -62,6 +62,7 @@ class Facts:
             there is none.
         failed_units: units that had failed by then: they have failed in each restored machine too.
         lines: what the boot printed: seconds since power on, text.
+        lane: its shell is on the virtio serial port; otherwise on the console.
     """
 
     machine: str
@@ -70,6 +71,7 @@ class Facts:
     settled: str
     failed_units: tuple[str, ...]
     lines: tuple[tuple[float, str], ...]
+    lane: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,8 @@ def why_not(spec: MachineSpec, version: Sequence[int]) -> str | None:
         return "what it writes is kept on its disk"
     if any(disk.filters for disk in spec.disks):
         return "something stands between it and its disk"
+    if spec.tpm:
+        return "its TPM is a machine of its own"
     if spec.extra_args:
         return "it has QEMU arguments of its own"
     if tuple(version[:2]) < _OLDEST_QEMU:
@@ -218,6 +222,8 @@ def _stand_in(spec: MachineSpec, acceleration: Acceleration) -> Runtime:
         accelerator=acceleration.accelerator,
         console_fd=0,
         monitor_fd=0,
+        lane_fd=0 if spec.lane else None,
+        network_fds=[0 for _ in spec.private_networks],
         disks=[
             Attachment(Path(str(index)), DiskFormat.QCOW2, durable=False, serial=disk.serial)
             for index, disk in enumerate(spec.disks)
@@ -230,7 +236,7 @@ def _firmware_files(spec: MachineSpec) -> list[Path]:
     if spec.firmware is Firmware.BIOS:
         return []
     found = find_uefi_firmware(
-        spec.firmware, architecture=spec.architecture, machine_type=spec.machine_type
+        spec.firmware, architecture=spec.architecture, machine_type=spec.board
     )
     return [found.code, found.variables]
 

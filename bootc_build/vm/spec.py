@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootc_build.onhost.errors import UsageError, UserError
+from bootc_build.vm.platform import Platform, platform_of
 
 if TYPE_CHECKING:
     from bootc_build.vm.block import DiskFilter
+    from bootc_build.vm.network import PrivateNetwork
 
 
 @dataclass(frozen=True)
@@ -149,19 +151,23 @@ class MachineSpec:
         memory_mib: RAM in MiB.
         cpus: virtual processors.
         firmware: BIOS, UEFI, or UEFI with Secure Boot and Microsoft's keys.
-        machine_type: QEMU's `-machine`.
-        cpu: QEMU's `-cpu`; by default the host's under KVM and `qemu64` under TCG.
+        machine_type: QEMU's `-machine`; by default the platform's.
+        cpu: QEMU's `-cpu`; by default the host's under KVM and the platform's (`qemu64`) under TCG.
         network: a network card on QEMU's user-mode network, where the host is 10.0.2.2.
         network_options: more options of that network (QEMU's `-netdev user`), each like "net=10.1.0.0/16".
         forwards: ports of the host that lead into the guest.
         disk_bus: how the disks are attached.
+        private_networks: one more network card on each (bootc_build.vm.network), without an address.
+        tpm: a TPM 2.0 (by swtpm); what it holds stays for as long as the machine.
         credentials: system credentials (name, value), handed over through SMBIOS.
+        lane: commands go over a virtio serial port in guests whose systemd can start a shell there by a
+            credential (256 and newer); they go over the serial console in others, or without it.
         login: an account for guests that take no credentials.
         kernel: a kernel to boot directly.
         may_reboot: the guest may restart itself; otherwise a restart ends the machine, so that a
             panicking guest does not go round for ever.
         extra_args: more arguments for QEMU, last.
-        architecture: QEMU's name of it: x86_64, or aarch64 (whose machine_type is "virt" and which has no BIOS).
+        architecture: QEMU's name of it; what follows from it is its `platform`.
     """
 
     disks: tuple[Disk, ...] = ()
@@ -169,13 +175,16 @@ class MachineSpec:
     memory_mib: int = 1024
     cpus: int = 2
     firmware: Firmware = Firmware.BIOS
-    machine_type: str = "q35"
+    machine_type: str | None = None
     cpu: str | None = None
     network: bool = True
     network_options: tuple[str, ...] = ()
     forwards: tuple[Forward, ...] = ()
     disk_bus: DiskBus = DiskBus.VIRTIO
+    private_networks: tuple["PrivateNetwork", ...] = ()
+    tpm: bool = False
     credentials: tuple[tuple[str, str], ...] = ROOT_SHELL_CREDENTIALS
+    lane: bool = True
     login: Login | None = None
     kernel: DirectKernel | None = None
     may_reboot: bool = False
@@ -183,15 +192,25 @@ class MachineSpec:
     architecture: str = field(default="x86_64")
 
     def __post_init__(self) -> None:
-        if self.architecture != "x86_64" and self.firmware is Firmware.BIOS:
-            raise UsageError(
-                f"Machines of the architecture {self.architecture} have no BIOS.",
-                "Use --firmware uefi.",
-            )
         if self.memory_mib < 1:
             raise UsageError(f"{self.memory_mib} MiB is no memory size.", "Give 512 or more.")
         if self.cpus < 1:
             raise UsageError(f"{self.cpus} is no number of processors.", "Give 1 or more.")
+        if self.firmware is Firmware.BIOS and not self.platform.has_bios:
+            raise UsageError(
+                f"Machines of the architecture {self.architecture} have no BIOS.",
+                "Use --firmware uefi.",
+            )
+
+    @property
+    def platform(self) -> Platform:
+        """What follows from the architecture."""
+        return platform_of(self.architecture)
+
+    @property
+    def board(self) -> str:
+        """QEMU's `-machine`."""
+        return self.machine_type or self.platform.machine_type
 
     @property
     def is_pc(self) -> bool:
@@ -200,6 +219,14 @@ class MachineSpec:
 
     @property
     def mac_address(self) -> str:
-        """The network card's address: QEMU's prefix and three bytes that follow from the name."""
-        digest = hashlib.sha256(self.name.encode()).digest()
+        """The address of the first network card."""
+        return self.mac(0)
+
+    def mac(self, card: int) -> str:
+        """A network card's address: QEMU's prefix and three bytes that follow from name and number.
+
+        Args:
+            card: 0 is on the user-mode network, 1 on the first private one, and so on.
+        """
+        digest = hashlib.sha256(f"{self.name}#{card}".encode()).digest()
         return "52:54:00:" + ":".join(f"{byte:02x}" for byte in digest[:3])

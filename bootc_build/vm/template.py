@@ -87,7 +87,10 @@ def _make(machine: Machine, place: Path, seconds: float) -> None:
     run(["fallocate", "--dig-holes", str(place / "memory")], check=False, timeout=60)
     Snapshot.write(
         place,
-        Facts(machine.spec.name, time.time(), took, settled, tuple(failed), lines),
+        Facts(
+            *(machine.spec.name, time.time(), took, settled, tuple(failed), lines),
+            lane=machine.has_lane,
+        ),
     )
 
 

@@ -72,7 +72,7 @@ def test_a_marker_with_an_unknown_wish_is_told(pytester: pytest.Pytester) -> Non
         """,
     )
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*bootc_vm takes cpus, firmware, machines, memory*"])
+    result.stdout.fnmatch_lines(["*bootc_vm takes cpus, firmware, machines, memory, tpm*"])
 
 
 def test_a_test_that_takes_too_long_fails_and_leaves_no_machine(

@@ -248,3 +248,48 @@ def test_an_arm_machine_has_nothing_that_only_a_pc_has() -> None:
 def test_an_arm_machine_with_bios_is_refused() -> None:
     with pytest.raises(UsageError, match="have no BIOS"):
         MachineSpec(architecture="aarch64", machine_type="virt")
+
+
+def test_the_lane_is_a_port_and_the_credentials_that_start_its_other_end() -> None:
+    runtime = Runtime(Accelerator.TCG, 7, 8, lane_fd=9)
+    argv = qemu_argv(MachineSpec(credentials=()), runtime)
+    assert "socket,id=lane,fd=9" in _values(argv, "-chardev")
+    assert "virtserialport,chardev=lane,name=bootc-build.lane" in _values(argv, "-device")
+    assert any(
+        "systemd.extra-unit.bootc-build-lane.service=" in v for v in _values(argv, "-smbios")
+    )
+    assert not _values(qemu_argv(MachineSpec(credentials=()), _TCG), "-smbios")
+
+
+def test_each_private_network_is_a_card_with_an_address_of_its_own() -> None:
+    runtime = Runtime(Accelerator.TCG, 7, 8, network_fds=(10, 11))
+    spec = MachineSpec(name="a")
+    argv = qemu_argv(spec, runtime)
+    assert _values(argv, "-netdev")[1:] == [
+        "stream,id=net1,addr.type=fd,addr.str=10",
+        "stream,id=net2,addr.type=fd,addr.str=11",
+    ]
+    assert len({spec.mac(card) for card in range(3)}) == 3
+    for card in (1, 2):
+        wanted = f"virtio-net-pci,netdev=net{card},mac={spec.mac(card)},romfile="
+        assert wanted in _values(argv, "-device")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "board", "cpu", "tpm"),
+    [
+        ("x86_64", "q35", "qemu64", "tpm-crb,tpmdev=tpm0"),
+        ("aarch64", "virt", "cortex-a57", "tpm-tis-device,tpmdev=tpm0"),
+    ],
+)
+def test_the_platform_follows_from_the_architecture(
+    architecture: str, board: str, cpu: str, tpm: str
+) -> None:
+    spec = MachineSpec(architecture=architecture, firmware=Firmware.UEFI)
+    argv = qemu_argv(spec, Runtime(Accelerator.TCG, 7, 8, tpm_fd=9))
+    assert argv[0] == f"qemu-system-{architecture}"
+    assert _only(argv, "-machine") == f"{board},accel=tcg"
+    assert _only(argv, "-cpu") == cpu
+    assert "socket,id=tpm,fd=9" in _values(argv, "-chardev")
+    assert tpm in _values(argv, "-device")
+    assert ("vmgenid,guid=auto" in _values(argv, "-device")) == (architecture == "x86_64")
