@@ -26,12 +26,13 @@ from bootc_build.vm.shell import (
 
 PORT = "bootc-build.lane"
 _SCRIPT = "bootc-build.lane"
+# Without default dependencies it stays up in a shutdown to its end: a command that restarts the guest still
+# answers, and what is done at shutdown can be watched.
 _UNIT = f"""[Unit]
 Description=Shell on a virtio serial port, for tests
 DefaultDependencies=no
 After=systemd-user-sessions.service
-Before=getty.target serial-getty@ttyS0.service shutdown.target
-Conflicts=shutdown.target
+Before=getty.target serial-getty@ttyS0.service
 IgnoreOnIsolate=yes
 
 [Service]
@@ -82,6 +83,12 @@ class Lane:
         self._scale = time_scale
         self._numbers = itertools.count(1)
         self._unread = b""
+        # Whether the guest has it open, as far as QEMU's monitor has told.
+        self._is_closed = False
+
+    def note_port(self, *, is_open: bool) -> None:
+        """The guest has opened or closed its end (may be called from any thread)."""
+        self._is_closed = not is_open
 
     def has_said_hello(self) -> bool:
         """Whether a guest has newly come to answer here; forgets everything that it said before.
@@ -196,10 +203,16 @@ class Lane:
                     "The guest's shell on the virtio serial port no longer answers.",
                     console_tail=self._console.tail(),
                 )
+            was_closed = self._is_closed
             if self._is_readable(min(left, _WAKE_SECONDS)):
                 self._receive()
                 return
             self._console.check()
+            if was_closed:
+                raise ShellLostError(
+                    "The guest has closed its shell on the virtio serial port.",
+                    console_tail=self._console.tail(),
+                )
 
     def _is_readable(self, seconds: float) -> bool:
         return bool(select.select([self._connection], [], [], seconds)[0])

@@ -6,8 +6,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pexpect
 
@@ -164,10 +165,11 @@ class Machine(Hardware, Guest):
                     record=self.record,
                 )
             )
-            self._qemu, self._console = qemu, console
+            lane = None
             if self.spec.lane:
-                scale = self.acceleration.time_scale
-                self._lane = Lane(qemu.lane, console, time_scale=scale)
+                lane = Lane(qemu.lane, console, time_scale=self.acceleration.time_scale)
+            qemu.monitor.listeners.append(partial(_note_event, lane))
+            self._qemu, self._console, self._lane = qemu, console, lane
             if self.record is not None:
                 self.record.mark("power on")
                 stack.callback(self.record.mark, "power off")
@@ -389,6 +391,13 @@ class Machine(Hardware, Guest):
                 f"{self.qemu.why_it_ended()}",
                 console_tail=self.console.tail(),
             ) from end
+
+
+def _note_event(lane: Lane | None, event: dict[str, Any]) -> None:
+    """What QEMU tells by itself and the rest has to know."""
+    data = event.get("data", {})
+    if event["event"] == "VSERPORT_CHANGE" and lane is not None:
+        lane.note_port(is_open=bool(data.get("open")))
 
 
 def _origin(snapshot: Snapshot) -> str:

@@ -6,7 +6,7 @@ One thread runs the event loop for as long as the monitor is connected, so that 
 import asyncio
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Self
 
@@ -25,6 +25,10 @@ class Monitor:
     Args:
         connection: the host's end of the socket that QEMU has as its monitor; closed with the monitor.
         record: gets every command, answer and event.
+
+    Attributes:
+        events: all that came.
+        listeners: called with each event, on the monitor's own thread; they must not give commands.
     """
 
     def __init__(self, connection: socket.socket, record: MachineRecord | None = None) -> None:
@@ -35,6 +39,7 @@ class Monitor:
         self._thread = threading.Thread(target=self._loop.run_forever, name="qmp", daemon=True)
         self._listener: asyncio.Task[None] | None = None
         self.events: list[dict[str, Any]] = []
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -107,6 +112,8 @@ class Monitor:
         async for event in self._client.events:
             self.events.append(dict(event))
             self._note("event", dict(event))
+            for listener in tuple(self.listeners):
+                listener(dict(event))
 
     async def _disconnect(self) -> None:
         if self._listener is not None:

@@ -79,6 +79,7 @@ def _make(machine: Machine, place: Path, seconds: float) -> None:
     failed = machine.failed_units() if settled else []
     machine.succeed("sync")
     machine.console.check(now=True)
+    lane = machine.has_lane
     lines = tuple((line.seconds, line.text) for line in machine.console.history)
     machine.qemu.save_state(place / "state")
     machine.console.note("kept as a snapshot")
@@ -89,7 +90,7 @@ def _make(machine: Machine, place: Path, seconds: float) -> None:
         place,
         Facts(
             *(machine.spec.name, time.time(), took, settled, tuple(failed), lines),
-            lane=machine.has_lane,
+            lane=lane,
         ),
     )
 

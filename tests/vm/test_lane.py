@@ -123,6 +123,19 @@ def test_a_guest_that_answers_no_more_is_told(lane: Lane, fake: FakeLane, consol
     assert caught.value.console_tail == ("last words",)
 
 
+def test_a_shell_that_the_guest_has_closed_is_told_at_once(lane: Lane, fake: FakeLane) -> None:
+    fake.stop()
+    lane.note_port(is_open=False)
+    begun = time.monotonic()
+    with pytest.raises(ShellLostError, match="has closed its shell"):
+        lane.run("true", seconds=300)
+    assert time.monotonic() - begun < 30
+    fake.start()
+    lane.note_port(is_open=True)
+    assert wait_until(lane.has_said_hello, seconds=20)
+    assert lane.run("echo back", seconds=10).text == "back\n"
+
+
 def test_a_panic_on_the_console_ends_a_wait_at_once(lane: Lane, fake: FakeLane) -> None:
     fake.far_console.sendall(b"[    9.000000] Kernel panic - not syncing: Fatal exception\r\n")
     begun = time.monotonic()
