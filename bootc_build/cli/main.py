@@ -27,6 +27,7 @@ VERBS = {
     "inspect": "show what is in an image or a disk, without root or mounts",
     "diff": "show how two images, or two disks, differ",
     "doctor": "show what this machine lacks, each with its remedy",
+    "cache": "show what is kept to save time, or remove it",
 }
 _TAKE_DASHES = (["run"], ["test"])
 
