@@ -105,7 +105,7 @@ def test_a_fault_leaves_old_or_new(phase: str, name: str, host: Machine) -> None
     before = _state(host)
     ended = "cut off"
     if fault.trouble:
-        host.console.expected.append(fault_cells.TROUBLE)
+        host.expected_trouble.append(fault_cells.TROUBLE)
     try:
         fault_cells.hold(host, phase)
         fault.strike(host)

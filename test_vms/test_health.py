@@ -46,7 +46,7 @@ def upgrade_into(machine: Machine, image: str, registry: Registry) -> None:
     """Queue a version and restart; returns when the menu has fallen back and the machine is up."""
     registry.push(image, "os:stable")
     machine.bootc.upgrade()
-    machine.console.expected.extend(re.compile(text) for text in _TROUBLE)
+    machine.expected_trouble.extend(re.compile(text) for text in _TROUBLE)
     with machine.expect_reboot(seconds=900):
         machine.qemu.set_reboot_allowed(allowed=True)
         machine._leave("systemctl reboot")  # noqa: SLF001 - no shell of a failing boot is waited for
