@@ -14,8 +14,9 @@ from bootc_build.tools.rootless import enter
 from bootc_build.vm import terminal
 from bootc_build.vm.accel import Accelerator, find_acceleration, qemu_version
 from bootc_build.vm.machine import Machine
+from bootc_build.vm.platform import ARCHITECTURES
 from bootc_build.vm.snapshot import snapshot_shelf, why_not
-from bootc_build.vm.spec import ARCHITECTURES, Disk, Firmware, Forward, MachineSpec
+from bootc_build.vm.spec import Disk, Firmware, Forward, MachineSpec
 from bootc_build.vm.template import restore_or_make
 
 _EPILOG = """
@@ -106,7 +107,8 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
 def _attach(machine: Machine, args: argparse.Namespace, progress: StderrProgress) -> None:
     progress.step("The console follows; Ctrl-] turns the machine off")
     if not args.snapshot:
-        terminal.attach(machine.console)
+        # A guest may have printed its first words while this program was on its way here.
+        terminal.attach(machine.console, unread=True)
         return
     machine.qemu.set_reboot_allowed(allowed=True)
     with machine.lend_console() as console:
@@ -138,8 +140,7 @@ def _spec(args: argparse.Namespace, progress: StderrProgress) -> MachineSpec:
         memory_mib=args.memory,
         cpus=args.cpus,
         firmware=Firmware(args.firmware),
-        architecture=ARCHITECTURES[args.arch].qemu,
-        machine_type=ARCHITECTURES[args.arch].machine_type,
+        architecture=ARCHITECTURES[args.arch],
         forwards=tuple(_forward(text) for text in args.forward),
         # On the terminal a restart is the user's own; for a command, and for a snapshot, it is trouble.
         may_reboot=not args.after_dashes and not args.snapshot,

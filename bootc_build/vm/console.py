@@ -98,6 +98,7 @@ class Console(_ByteSpawn):
         self._unread = b""
         self._line = b""
         self._changed = threading.Condition()
+        self._handing_out = threading.Lock()
         self._ended = False
         self._trouble: tuple[float, str, str] | None = None
         self._is_provisional = False
@@ -230,9 +231,19 @@ class Console(_ByteSpawn):
                     return None
                 self._changed.wait(min(left, _WAKE_SECONDS))
 
-    def add_listener(self, listener: Callable[[bytes], None]) -> None:
-        """Call this, on the reading thread, with all bytes from now on."""
-        self._listeners.append(listener)
+    def add_listener(self, listener: Callable[[bytes], None], *, unread: bool = False) -> None:
+        """Call this, on the reading thread, with all bytes from now on.
+
+        Args:
+            listener: the call; no bytes mean that the guest's end is closed.
+            unread: begin with what came and was not read yet, here and now; it stays to be read.
+        """
+        with self._handing_out:
+            earlier = [self._queue.get() for _ in range(self._queue.qsize())] if unread else []
+            for chunk in earlier:
+                self._queue.put(chunk)
+                listener(chunk)
+            self._listeners.append(listener)
 
     def remove_listener(self, listener: Callable[[bytes], None]) -> None:
         """Call it no more."""
@@ -272,9 +283,10 @@ class Console(_ByteSpawn):
                 self._take(chunk)
                 self._ended = not chunk
                 self._changed.notify_all()
-            self._queue.put(chunk)
-            for listener in tuple(self._listeners):
-                listener(chunk)
+            with self._handing_out:
+                self._queue.put(chunk)
+                for listener in tuple(self._listeners):
+                    listener(chunk)
             if not chunk:
                 return
 

@@ -41,6 +41,10 @@ _PLATFORMS = {
 }
 
 
+# QEMU's names of the architectures, by the OCI's.
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
 def platform_of(architecture: str) -> Platform:
     """The platform of an architecture, by QEMU's name of it.
 

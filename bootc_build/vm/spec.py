@@ -14,21 +14,6 @@ if TYPE_CHECKING:
     from bootc_build.vm.network import PrivateNetwork
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """How QEMU calls an architecture, and the kind of machine that it emulates for it."""
-
-    qemu: str
-    machine_type: str
-
-
-# By the OCI's name.
-ARCHITECTURES = {
-    "amd64": Architecture("x86_64", "q35"),
-    "arm64": Architecture("aarch64", "virt"),
-}
-
-
 class Firmware(StrEnum):
     """What starts the boot loader."""
 

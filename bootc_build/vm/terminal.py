@@ -18,11 +18,15 @@ _ESCAPE = b"\x1d"
 _CHUNK = 4096
 
 
-def attach(console: Console) -> None:
+def attach(console: Console, *, unread: bool = False) -> None:
     """Put a console on standard input and output until the machine ends or the user types Ctrl-].
 
     The terminal is as it was afterwards, whatever happens. Without a terminal on standard input what comes
     there is typed into the guest, and its end is no reason to stop.
+
+    Args:
+        console: the guest's.
+        unread: show what the guest has printed and nobody has read, too.
     """
     ended, wake = socket.socketpair()
     with ended, wake, _raw_terminal(), selectors.SelectSelector() as selector:
@@ -33,7 +37,7 @@ def attach(console: Console) -> None:
             else:
                 wake.send(b"!")
 
-        console.add_listener(show)
+        console.add_listener(show, unread=unread)
         try:
             if console.ended:  # Before the listener was there: nothing will wake this.
                 return

@@ -1,5 +1,6 @@
 """The console and the framed shell, against a shell on a pseudo-terminal."""
 
+import queue
 import random
 import re
 import socket
@@ -190,3 +191,15 @@ def test_a_person_gets_echo_and_a_prompt_and_gives_them_back(tmp_path: Path) -> 
 
 def test_colours_and_cursor_movements_are_no_text() -> None:
     assert plain_text(b"\x1b[0;32m  OK  \x1b[0m done\x1b[6n\x1b]0;title\x07\r") == "  OK   done"
+
+
+def test_who_comes_late_is_told_what_nobody_has_read(tmp_path: Path) -> None:
+    guest, host = socket.socketpair()
+    with guest, host, Console(host, log=tmp_path / "log") as console:
+        guest.sendall(b"first words\n")
+        assert console.wait_for_line(re.compile("first words"), seconds=10) is not None
+        heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        console.add_listener(heard.put, unread=True)
+        assert heard.get(timeout=10) == b"first words\n"
+        # They stay to be read.
+        console.expect_exact("first words", timeout=10)
