@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -18,14 +18,14 @@ from bootc_build.testing.image import Image
 from bootc_build.testing.limits import not_counted
 from bootc_build.testing.options import chosen
 from bootc_build.tools.sizes import parse_size
-from bootc_build.vm.accel import Accelerator, find_acceleration, qemu_version
+from bootc_build.vm.accel import Accelerator, find_acceleration
 from bootc_build.vm.machine import Machine
 from bootc_build.vm.network import PrivateNetwork
 from bootc_build.vm.registry import GUEST_NAME, Registry
 from bootc_build.vm.slots import Slots
-from bootc_build.vm.snapshot import snapshot_shelf, why_not
+from bootc_build.vm.snapshot import snapshot_shelf
 from bootc_build.vm.spec import Disk, Firmware, MachineSpec
-from bootc_build.vm.template import restore_or_make
+from bootc_build.vm.template import bring_up
 
 
 @dataclass(frozen=True)
@@ -202,12 +202,8 @@ class MachineFactory:
         return registries
 
     def _bring_up(self, machine: Machine, holds: ExitStack, *, cold: bool) -> None:
-        version = qemu_version(f"qemu-system-{machine.spec.architecture}")
-        if cold or why_not(machine.spec, version) is not None:
-            machine.boot()
-            return
-        with not_counted(self._node.config):
-            snapshot = restore_or_make(machine, self._shelf)
+        with nullcontext() if cold else not_counted(self._node.config):
+            snapshot = bring_up(machine, self._shelf, cold=cold)
         if snapshot is not None:
             holds.enter_context(snapshot)
 

@@ -30,6 +30,10 @@ class MachineDiedError(MachineError):
     """QEMU ended although nobody asked it to."""
 
 
+class EmulatorCrashError(MachineDiedError):
+    """QEMU ended by a fault of its own (an assertion, a segmentation fault)."""
+
+
 class ConsoleBadnessError(MachineError):
     """The console showed a panic, an oops, emergency mode or the like."""
 

@@ -16,7 +16,12 @@ from bootc_build.tools.cache import scratch_folder
 from bootc_build.vm.accel import Acceleration, find_acceleration
 from bootc_build.vm.argv import MemoryFile
 from bootc_build.vm.console import Console
-from bootc_build.vm.errors import MachineDiedError, MachineError, WaitTimeoutError
+from bootc_build.vm.errors import (
+    EmulatorCrashError,
+    MachineDiedError,
+    MachineError,
+    WaitTimeoutError,
+)
 from bootc_build.vm.guest import Guest
 from bootc_build.vm.guest_bootc import BootcCommand
 from bootc_build.vm.hardware import Hardware
@@ -386,9 +391,10 @@ class Machine(Hardware, Guest):
         try:
             yield
         except pexpect.EOF as end:
-            raise MachineDiedError(
-                f"The machine '{self.spec.name}' ended while {what} was awaited. "
-                f"{self.qemu.why_it_ended()}",
+            why = self.qemu.why_it_ended()
+            kind = EmulatorCrashError if self.qemu.has_crashed else MachineDiedError
+            raise kind(
+                f"The machine '{self.spec.name}' ended while {what} was awaited. {why}",
                 console_tail=self.console.tail(),
             ) from end
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from bootc_build.vm.waiting import wait_until
 _START_SECONDS = 60.0
 _QUIT_SECONDS = 20.0
 _MIGRATION_SECONDS = 300.0
+# What a program does that finds itself broken.
+_FAULTS = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
 _IGNORE_SHARED = [{"capability": "x-ignore-shared", "state": True}]
 
 
@@ -219,6 +222,12 @@ class QemuProcess:
         how = f"was killed by signal {-status}" if status and status < 0 else f"ended with {status}"
         said = self._errors_path.read_text(errors="backslashreplace").strip()
         return f"QEMU {how}" + (f": {said}" if said else ".")
+
+    @property
+    def has_crashed(self) -> bool:
+        """Whether QEMU ended by a fault of its own; asked after its end."""
+        status = self._process.returncode if self._process is not None else None
+        return status is not None and -status in _FAULTS
 
     @property
     def _errors_path(self) -> Path:

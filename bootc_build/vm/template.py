@@ -5,22 +5,82 @@ failed by then are no reason to throw it away, because they are what tests look 
 machine that is restored, and the snapshot's facts name them.
 """
 
+import re
 import time
 from pathlib import Path
 
 from bootc_build.onhost.process import run
 from bootc_build.tools.shelf import Shelf
+from bootc_build.vm.accel import Accelerator, qemu_version
 from bootc_build.vm.argv import MemoryFile
-from bootc_build.vm.errors import GuestCommandError, MachineError
+from bootc_build.vm.errors import (
+    ConsoleBadnessError,
+    EmulatorCrashError,
+    GuestCommandError,
+    MachineError,
+)
 from bootc_build.vm.machine import BOOT_SECONDS, Machine
-from bootc_build.vm.snapshot import DamagedSnapshotError, Facts, Snapshot, snapshot_key
+from bootc_build.vm.snapshot import DamagedSnapshotError, Facts, Snapshot, snapshot_key, why_not
 
 _SETTLE_SECONDS = 120.0
 _SETTLE = "command -v systemctl >/dev/null && systemctl is-system-running --wait; true"
 
 
+# A kernel that calibrates its timer while the emulation gets no processor time.
+_STARVED = re.compile(r"IO-APIC \+ timer doesn't work")
+
+
 class _UnsettledError(Exception):
     """The boot did not come to its end; the machine runs."""
+
+
+def bring_up(
+    machine: Machine, shelf: Shelf, *, cold: bool = False, seconds: float = BOOT_SECONDS
+) -> Snapshot | None:
+    """Turn a new machine on, with a root shell: restored from a snapshot, or booted where none is to be used.
+
+    Emulation has faults of its own that strike a boot in some hundreds (QEMU 10 with two processors aborts
+    while the guest maps its PCI devices). They say nothing about the guest, and a machine that has not been
+    talked to yet has nothing to lose: it is turned on once more, with new disks. The record has a mark of it.
+
+    Args:
+        machine: entered, and off.
+        shelf: where snapshots are.
+        cold: boot in any case.
+        seconds: how long a boot may take (scaled).
+
+    Returns:
+        The snapshot, to be closed when the machine is gone; None if the machine has booted.
+
+    Raises:
+        MachineError: the machine does not boot.
+    """
+    try:
+        return _bring_up(machine, shelf, cold=cold, seconds=seconds)
+    except MachineError as error:
+        if not _is_of_emulation(machine, error):
+            raise
+        machine.forget()
+        if machine.record is not None:
+            machine.record.mark(f"the emulation failed, once more: {error}")
+        return _bring_up(machine, shelf, cold=cold, seconds=seconds)
+
+
+def _bring_up(machine: Machine, shelf: Shelf, *, cold: bool, seconds: float) -> Snapshot | None:
+    version = qemu_version(f"qemu-system-{machine.spec.architecture}")
+    if cold or why_not(machine.spec, version) is not None:
+        machine.boot(seconds=seconds)
+        return None
+    return restore_or_make(machine, shelf, seconds=seconds)
+
+
+def _is_of_emulation(machine: Machine, error: MachineError) -> bool:
+    if machine.acceleration.accelerator is not Accelerator.TCG:
+        return False
+    if any(disk.persist for disk in machine.spec.disks):
+        return False  # What is written there is not ours to forget.
+    starved = isinstance(error, ConsoleBadnessError) and _STARVED.search(str(error))
+    return isinstance(error, EmulatorCrashError) or bool(starved)
 
 
 def restore_or_make(

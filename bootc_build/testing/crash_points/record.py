@@ -20,13 +20,12 @@ from bootc_build.onhost.progress import Progress, Silent
 from bootc_build.testing.crash_points.explore import Transaction
 from bootc_build.testing.crash_points.write_log import WriteLog
 from bootc_build.vm import block
-from bootc_build.vm.accel import qemu_version
 from bootc_build.vm.machine import Machine
 from bootc_build.vm.registry import GUEST_NAME, Registry
 from bootc_build.vm.slots import Slots
-from bootc_build.vm.snapshot import snapshot_shelf, why_not
+from bootc_build.vm.snapshot import snapshot_shelf
 from bootc_build.vm.spec import Disk, Firmware, MachineSpec
-from bootc_build.vm.template import restore_or_make
+from bootc_build.vm.template import bring_up
 from bootc_build.vm.waiting import wait_until
 
 FOLLOWS = f"{GUEST_NAME}/os:stable"
@@ -175,12 +174,8 @@ def running_machine(image: str, firmware: Firmware, folder: Path) -> Iterator[Ma
         )
         holds = stack.enter_context(ExitStack())
         machine = stack.enter_context(Machine(spec, log=folder / "console.log", folder=folder))
-        if why_not(spec, qemu_version()) is None:
-            snapshot = restore_or_make(machine, snapshot_shelf())
-            if snapshot is not None:
-                holds.enter_context(snapshot)
-        else:
-            machine.boot()
+        if (snapshot := bring_up(machine, snapshot_shelf())) is not None:
+            holds.enter_context(snapshot)
         yield machine
 
 
