@@ -7,8 +7,8 @@ counts for nothing, and whoever sees it removes it. A claim appears by rename, l
 
 Who wants to claim waits in the order of the `queue` lock and, once at its head, until there is room:
 
-- processors: the guests' virtual processors together are at most twice the computer's (a second virtual processor
-  of a test's guest is idle most of the time), or, where a number of slots is given, the machines at most so many;
+- processors: the guests' virtual processors together are at most twice the computer's (guests of tests also
+  wait: for disks, for each other, for the test), or, where a number of slots is given, the machines at most so many;
 - memory: what all claims and this one ask for is free now. What running guests have already taken counts twice;
   that errs on the side of a computer which does not swap;
 - whoever finds no claim of another process gets in, whatever it asks for.
