@@ -2,7 +2,9 @@
 
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -109,7 +111,8 @@ def test_the_target_names_the_ref(repo: Repo, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("transport", ["oci", "oci-archive", "docker-archive", "dir"])
 def test_an_image_from_a_file_or_folder(transport: str, repo: Repo, tmp_path: Path) -> None:
-    layout = write_image(tmp_path / "layout", [[Dir("usr"), File("usr/a", data=b"1" * 9000)]])
+    data = str(uuid4()).encode() * 300
+    layout = write_image(tmp_path / "layout", [[Dir("usr"), File("usr/a", data=data)]])
     name = f"{tmp_path}/copy"
     if transport != "dir":
         name += ":localhost/os:1" if transport == "docker-archive" else ":tag"
@@ -118,8 +121,21 @@ def test_an_image_from_a_file_or_folder(transport: str, repo: Repo, tmp_path: Pa
     image = ImageReference.parse_cli(name, transport)
     assert ImageReference.parse_origin(image.to_origin()) == image
     result = pull(repo, image, progress=Silent())
-    assert content(repo, result.merge_commit, "/usr/a") == b"1" * 9000
+    assert content(repo, result.merge_commit, "/usr/a") == data
     assert pull(repo, image, progress=Silent()).already_present
+    assert _unpacked(layout.manifest_digest, data) == []
+
+
+def _unpacked(digest: str, data: bytes) -> list[Path]:
+    """What is left of an image where skopeo unpacks archives."""
+    left = []
+    for path in Path("/var/tmp").iterdir():
+        with suppress(OSError):  # others come and go there
+            if path.is_file() and path.stat().st_size < 100_000 and data in path.read_bytes():
+                left.append(path)
+            if path.is_dir() and list(path.glob(f"blobs/sha256/{digest.removeprefix('sha256:')}")):
+                left.append(path)
+    return left
 
 
 def test_an_image_in_containers_storage(repo: Repo, tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ AUTH_FILES: Final = (
 )
 # How long an answer may take: longer than skopeo's own waiting for a registry that said 429 and Retry-After.
 ANSWER_SECONDS: Final = 180
+# Where skopeo by itself unpacks archives, which may be too large for memory; a folder of its own is made there.
+LARGE_FILES: Final = Path("/var/tmp")  # noqa: S108
 # A blob is stalled when this long passed in waiting for the next `_LEAST_BYTES` of it.
 IDLE_SECONDS: Final = 60
 _LEAST_BYTES: Final = 64 * 1024
@@ -261,6 +263,10 @@ class _Link:
         return explain(self._image, said or problem, find_auth_file())
 
 
+def _large_files() -> Path | None:
+    return LARGE_FILES if os.access(LARGE_FILES, os.W_OK) else None
+
+
 @contextmanager
 def open_image(image: ImageReference) -> Iterator[OpenedImage]:
     """Start a proxy and open an image in it; both end with the block.
@@ -272,12 +278,20 @@ def open_image(image: ImageReference) -> Iterator[OpenedImage]:
     auth = find_auth_file()
     # Without a file of its own bootc asks anonymously: root's personal logins are not the host's.
     credentials = ["--authfile", str(auth)] if auth else ["--no-creds"]
-    argv = ["skopeo", *policy_arguments(image), "experimental-image-proxy", *credentials]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with (
         ours,
         tempfile.TemporaryFile() as log,
-        running(argv, stdin=theirs.fileno(), stderr=log) as process,
+        # What skopeo unpacks of an archive it leaves where it is, even when it ends in good order.
+        tempfile.TemporaryDirectory(prefix="bootc-fetch-", dir=_large_files()) as scratch,
+        running(
+            [
+                *("skopeo", f"--tmpdir={scratch}", *policy_arguments(image)),
+                *("experimental-image-proxy", *credentials),
+            ],
+            stdin=theirs.fileno(),
+            stderr=log,
+        ) as process,
     ):
         theirs.close()
         link = _Link(ours, image, log, process)
