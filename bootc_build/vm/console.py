@@ -114,7 +114,8 @@ class Console(_ByteSpawn):
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
-        self._log_stream.close()
+        with suppress(OSError):
+            self._log_stream.close()
 
     # What the host says.
 
@@ -193,6 +194,15 @@ class Console(_ByteSpawn):
                 f"The machine '{self._machine}' is in trouble ({kind}): {line}",
                 console_tail=self.tail(),
             )
+
+    def report_trouble(self, kind: str, text: str) -> None:
+        """Something else than the console has shown trouble; it comes before what the guest makes of it."""
+        with self._changed:
+            self._write_log(f">>> trouble: {text}")
+            self._trouble, self._is_provisional = (time.monotonic(), kind, text), False
+            self._changed.notify_all()
+        if self._record is not None:
+            self._record.mark(f"trouble ({kind}): {text}")
 
     def tail(self, count: int = _SHOWN_LINES) -> list[str]:
         """The last lines that are not empty, an unfinished one included."""
@@ -310,8 +320,10 @@ class Console(_ByteSpawn):
             listener(text)
 
     def _write_log(self, text: str) -> None:
-        self._log_stream.write(f"[{time.monotonic() - self._begun:9.3f}] {text}\n")
-        self._log_stream.flush()
+        # A full disk costs the log, not the reading thread: the guest is watched all the same.
+        with suppress(OSError):
+            self._log_stream.write(f"[{time.monotonic() - self._begun:9.3f}] {text}\n")
+            self._log_stream.flush()
 
     def _watch(self, text: str, *, unfinished: bool = False) -> None:
         if self._is_provisional and not unfinished:

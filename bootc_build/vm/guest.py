@@ -5,6 +5,7 @@ import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from bootc_build.vm.console import Console
@@ -16,6 +17,7 @@ from bootc_build.vm.waiting import wait_until
 COMMAND_SECONDS = 120.0
 WAIT_SECONDS = 120.0
 _OUTPUT_TAIL = 4000
+_UNIT_HAS_FAILED = 99
 
 
 class Guest(ABC):
@@ -125,28 +127,39 @@ class Guest(ABC):
         Raises:
             WaitTimeoutError: with the unit's own log.
         """
-        quoted = shlex.quote(unit)
+        command = f"systemctl is-active {shlex.quote(unit)}"
 
         def is_there() -> bool:
-            now = self.execute(f"systemctl is-active {quoted}").text.strip()
+            now = self.execute(command).text.strip()
             if now == "failed" and state != "failed":
-                raise WaitTimeoutError(f"The unit {unit} has failed:\n{log()}")
+                raise self._unit_failed(unit)
             return now == state
 
-        def log() -> str:
-            return self.execute(f"systemctl status --no-pager -n 20 {quoted}").text
+        self._wait(is_there, f"unit {unit} to be {state}", seconds, lambda: self._unit_log(unit))
 
-        self._wait(is_there, f"unit {unit} to be {state}", seconds, log)
+    def wait_for_file(
+        self, path: str, *, unit: str | None = None, seconds: float = WAIT_SECONDS
+    ) -> None:
+        """Wait until something is at a path in the guest (scaled seconds).
 
-    def wait_for_file(self, path: str, *, seconds: float = WAIT_SECONDS) -> None:
-        """Wait until something is at a path in the guest (scaled seconds)."""
-        command = f"test -e {shlex.quote(path)}"
-        self._wait(lambda: self.execute(command).status == 0, f"file {path}", seconds)
+        Args:
+            path: absolute.
+            unit: the systemd unit that makes it: when that has failed the wait is over, and its log is shown.
+            seconds: how long it may take.
+        """
+        self._wait_for(f"test -e {shlex.quote(path)}", f"file {path}", unit, seconds)
 
-    def wait_for_port(self, port: int, *, seconds: float = WAIT_SECONDS) -> None:
-        """Wait until something listens on a TCP port in the guest (scaled seconds)."""
-        command = f"ss -Htln 'sport = :{port}' | grep -q ."
-        self._wait(lambda: self.execute(command).status == 0, f"port {port}", seconds)
+    def wait_for_port(
+        self, port: int, *, unit: str | None = None, seconds: float = WAIT_SECONDS
+    ) -> None:
+        """Wait until something listens on a TCP port in the guest (scaled seconds).
+
+        Args:
+            port: its number.
+            unit: the systemd unit that listens: when that has failed the wait is over, and its log is shown.
+            seconds: how long it may take.
+        """
+        self._wait_for(f"ss -Htln 'sport = :{port}' | grep -q .", f"port {port}", unit, seconds)
 
     def wait_for_console_text(self, pattern: str, *, seconds: float = WAIT_SECONDS) -> str:
         """The first console line of this run that matches a regular expression, waiting for it (scaled)."""
@@ -221,6 +234,32 @@ class Guest(ABC):
         """
         state = self.execute("systemctl is-system-running --wait", seconds=seconds)
         return state.text.strip() == "running"
+
+    def _wait_for(self, test: str, what: str, unit: str | None, seconds: float) -> None:
+        """Wait for a test in the guest, which a unit is to make true."""
+        failed = (
+            f"|| {{ systemctl is-failed --quiet {shlex.quote(unit)} && exit {_UNIT_HAS_FAILED}; }}"
+            if unit
+            else ""
+        )
+
+        def is_there() -> bool:
+            status = self.execute(f"{{ {test}; }} {failed}").status
+            if unit and status == _UNIT_HAS_FAILED:
+                raise self._unit_failed(unit, f" while {what} was awaited")
+            return status == 0
+
+        explain = partial(self._unit_log, unit) if unit else str
+        self._wait(is_there, f"{what} of unit {unit}" if unit else what, seconds, explain)
+
+    def _unit_failed(self, unit: str, when: str = "") -> WaitTimeoutError:
+        return WaitTimeoutError(
+            f"The unit {unit} has failed{when}:\n{self._unit_log(unit).rstrip()}",
+            console_tail=self.console.tail(),
+        )
+
+    def _unit_log(self, unit: str) -> str:
+        return self.execute(f"systemctl status --no-pager -n 20 {shlex.quote(unit)}").text
 
     def _wait(
         self,

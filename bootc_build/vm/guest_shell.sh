@@ -2,7 +2,7 @@
 # $1 is always the nonce. Files in $_b: c command, o and e its output and error, s its status, i input.
 set +o emacs; set +o vi; PS1=; PS2=; cd /
 for _b in /run /dev/shm /tmp; do
-_b=$_b/bootc-build-shell; mkdir -p -m 700 $_b 2>/dev/null && [ -w $_b ] && break
+_b=$_b/bootc-build-shell.$$; mkdir -p -m 700 $_b 2>/dev/null && [ -w $_b ] && break
 done
 : >$_b/o; : >$_b/e
 _bs=sh; command -v bash >/dev/null && _bs=bash
@@ -23,10 +23,11 @@ _b_end() { printf '\n@%s:end@\n' $1; }
 _b_l() { _b_d $1 $2 $3; _b_end $1; }
 # The whole answer.
 _b_a() { _b_h $1; _b_d $1 o p; _b_d $1 e p; _b_end $1; }
-# Run the command in $_bc.
+# Run the command in $_bc. An echo later on means that this shell is gone (shell.py), so none may stay switched on.
 _b_x() {
 rm -f $_b/s; printf %s "$_bc" | base64 -d >$_b/c
-$_bs $_b/c >$_b/o 2>$_b/e </dev/null; echo $? >$_b/s; _b_a $1
+$_bs $_b/c >$_b/o 2>$_b/e </dev/null; echo $? >$_b/s
+stty -echo -ixon 2>/dev/null; _b_a $1
 }
 # Take $2 lines from the host.
 _b_w() { head -n $2 >>$_b/i; printf '\n@%s:got@\n' $1; }

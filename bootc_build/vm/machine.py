@@ -6,9 +6,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pexpect
 
@@ -25,10 +24,10 @@ from bootc_build.vm.errors import (
 from bootc_build.vm.guest import Guest
 from bootc_build.vm.guest_bootc import BootcCommand
 from bootc_build.vm.hardware import Hardware
-from bootc_build.vm.lane import Lane
 from bootc_build.vm.login import reach_shell
 from bootc_build.vm.process import QemuProcess
 from bootc_build.vm.record import MachineRecord
+from bootc_build.vm.run import Run, power_on
 from bootc_build.vm.shell import GuestShell, Shell
 from bootc_build.vm.snapshot import Snapshot
 from bootc_build.vm.spec import MachineSpec
@@ -85,9 +84,7 @@ class Machine(Hardware, Guest):
         self._machine_stack = ExitStack()
         self._run_stack = ExitStack()
         self._folder: Path | None = None
-        self._qemu: QemuProcess | None = None
-        self._console: Console | None = None
-        self._lane: Lane | None = None
+        self._run: Run | None = None
 
     def __enter__(self) -> Self:
         folder = tempfile.TemporaryDirectory(prefix="bootc-build-vm-", dir=self._parent_folder)
@@ -113,9 +110,7 @@ class Machine(Hardware, Guest):
         Raises:
             MachineError: the machine is off.
         """
-        if self._console is None:
-            raise MachineError(f"The machine '{self.spec.name}' is off.", "Boot it first.")
-        return self._console
+        return self._on.console
 
     @property
     def qemu(self) -> QemuProcess:
@@ -124,14 +119,12 @@ class Machine(Hardware, Guest):
         Raises:
             MachineError: the machine is off.
         """
-        if self._qemu is None:
-            raise MachineError(f"The machine '{self.spec.name}' is off.", "Boot it first.")
-        return self._qemu
+        return self._on.qemu
 
     @property
     def has_lane(self) -> bool:
         """Whether commands go over the virtio serial port."""
-        return self._lane is not None and self._shell is self._lane
+        return self._run is not None and self._shell is not None and self._shell is self._run.lane
 
     def seconds(self, nominal: float) -> float:
         """So many seconds of a quiet machine under TCG, in seconds of this one as busy as it is now."""
@@ -147,38 +140,21 @@ class Machine(Hardware, Guest):
         Raises:
             MachineError: it is on already, or QEMU does not start.
         """
-        if self._qemu is not None:
+        if self._run is not None:
             raise MachineError(f"The machine '{self.spec.name}' is on already.")
         assert self._folder is not None  # noqa: S101 - entered
-        with ExitStack() as stack:
-            qemu = stack.enter_context(
-                QemuProcess(
-                    self.spec,
-                    self.acceleration,
-                    self._folder,
-                    self.record,
-                    memory=memory,
-                    snapshot=snapshot,
-                )
+        self._run = self._run_stack.enter_context(
+            power_on(
+                self.spec,
+                self.acceleration,
+                self._folder,
+                log=self.log_path,
+                expected=self.expected_trouble,
+                record=self.record,
+                memory=memory,
+                snapshot=snapshot,
             )
-            console = stack.enter_context(
-                Console(
-                    qemu.console,
-                    log=self.log_path,
-                    name=self.spec.name,
-                    expected=self.expected_trouble,
-                    record=self.record,
-                )
-            )
-            lane = None
-            if self.spec.lane:
-                lane = Lane(qemu.lane, console, time_scale=self.acceleration.time_scale)
-            qemu.monitor.listeners.append(partial(_note_event, lane))
-            self._qemu, self._console, self._lane = qemu, console, lane
-            if self.record is not None:
-                self.record.mark("power on")
-                stack.callback(self.record.mark, "power off")
-            self._run_stack = stack.pop_all()
+        )
 
     def boot(self, *, seconds: float = BOOT_SECONDS) -> None:
         """Turn the machine on and wait for a root shell on its console.
@@ -208,8 +184,8 @@ class Machine(Hardware, Guest):
         scale = self.acceleration.time_scale
         shell: Shell
         if snapshot.facts.lane:
-            assert self._lane is not None  # noqa: S101 - the snapshot's spec is this machine's
-            shell = self._lane
+            assert self._on.lane is not None  # noqa: S101 - the snapshot's spec is this machine's
+            shell = self._on.lane
         else:
             shell = GuestShell(self.console, time_scale=scale)
         with self._deaths_explained("a restored shell"):
@@ -243,7 +219,7 @@ class Machine(Hardware, Guest):
             )
             # The lane's unit starts before the console's getty: what has not come soon does not come.
             if not on_console or wait_until(self._is_on_lane, seconds=_LANE_SECONDS * scale):
-                self._shell = self._lane
+                self._shell = self._on.lane
             else:
                 self._shell = self._console_shell()
 
@@ -362,8 +338,14 @@ class Machine(Hardware, Guest):
 
     # Inside.
 
+    @property
+    def _on(self) -> Run:
+        if self._run is None:
+            raise MachineError(f"The machine '{self.spec.name}' is off.", "Boot it first.")
+        return self._run
+
     def _is_on_lane(self) -> bool:
-        return self._lane is not None and self._lane.has_said_hello()
+        return self._on.lane is not None and self._on.lane.has_said_hello()
 
     def _console_shell(self) -> GuestShell:
         shell = GuestShell(self.console, time_scale=self.acceleration.time_scale)
@@ -383,7 +365,7 @@ class Machine(Hardware, Guest):
             self._shell.cast(command)
 
     def _end_run(self) -> None:
-        self._qemu = self._console = self._lane = self._shell = self.snapshot = None
+        self._run = self._shell = self.snapshot = None
         self._run_stack.close()
 
     @contextmanager
@@ -397,13 +379,6 @@ class Machine(Hardware, Guest):
                 f"The machine '{self.spec.name}' ended while {what} was awaited. {why}",
                 console_tail=self.console.tail(),
             ) from end
-
-
-def _note_event(lane: Lane | None, event: dict[str, Any]) -> None:
-    """What QEMU tells by itself and the rest has to know."""
-    data = event.get("data", {})
-    if event["event"] == "VSERPORT_CHANGE" and lane is not None:
-        lane.note_port(is_open=bool(data.get("open")))
 
 
 def _origin(snapshot: Snapshot) -> str:

@@ -18,6 +18,7 @@ from bootc_build.vm.errors import MachineDiedError, MachineError
 from bootc_build.vm.firmware import FirmwareFiles, find_uefi_firmware
 from bootc_build.vm.qmp import Monitor
 from bootc_build.vm.record import MachineRecord
+from bootc_build.vm.room import full_file_system
 from bootc_build.vm.snapshot import Snapshot
 from bootc_build.vm.spec import Disk, DiskFormat, Firmware, MachineSpec
 from bootc_build.vm.tpm import running_tpm
@@ -68,6 +69,7 @@ class QemuProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self.disks: list[Attachment] = []
         self._top_nodes: list[list[str]] = []
+        self._put_filters: list[DiskFilter] = []
         self.console, self._guest_console = socket.socketpair()
         self.lane, self._guest_lane = socket.socketpair()
         monitor, self._guest_monitor = socket.socketpair()
@@ -193,6 +195,7 @@ class QemuProcess:
         for node in disk_filter.nodes(name, self._top_nodes[index][-1]):
             self.monitor.execute("blockdev-add", **node)
         self._top_nodes[index].append(name)
+        self._put_filters.append(disk_filter)
         self._stand_on(index)
 
     def remove_filter(self, index: int, disk_filter: DiskFilter) -> None:
@@ -201,6 +204,12 @@ class QemuProcess:
         self._stand_on(index)
         for node in reversed(disk_filter.nodes(name, self._top_nodes[index][-1])):
             self.monitor.execute("blockdev-del", node_name=node["node-name"])
+        self._put_filters.remove(disk_filter)
+
+    @property
+    def filters(self) -> list[DiskFilter]:
+        """What stands between the guest and its disks now."""
+        return [each for disk in self.disks for each in disk.filters] + self._put_filters
 
     def _stand_on(self, index: int) -> None:
         device = f"/machine/peripheral/{disk_name(index)}"
@@ -221,13 +230,23 @@ class QemuProcess:
         status = self._process.returncode if self._process is not None else None
         how = f"was killed by signal {-status}" if status and status < 0 else f"ended with {status}"
         said = self._errors_path.read_text(errors="backslashreplace").strip()
-        return f"QEMU {how}" + (f": {said}" if said else ".")
+        room = self._no_room()
+        return f"QEMU {how}" + (f": {said}" if said else ".") + (f" {room}" if room else "")
 
     @property
     def has_crashed(self) -> bool:
         """Whether QEMU ended by a fault of its own; asked after its end."""
         status = self._process.returncode if self._process is not None else None
-        return status is not None and -status in _FAULTS
+        return status is not None and -status in _FAULTS and self._no_room() is None
+
+    def _no_room(self) -> str | None:
+        """Whether it ended because its memory file could not grow, in words."""
+        if self._memory is None or self._process is None:
+            return None
+        # A page of a mapped file that finds no block on the disk is a bus error.
+        if self._process.returncode != -signal.SIGBUS:
+            return None
+        return full_file_system([self._memory.path])
 
     @property
     def _errors_path(self) -> Path:

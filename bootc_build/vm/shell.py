@@ -34,6 +34,10 @@ _RETRY_SECONDS = 5.0
 _LONGEST_RETRY_SECONDS = 60.0
 _INTERRUPT_SECONDS = 10.0
 _SED_LINES = 60  # Line numbers in one request for damaged lines: their list stays below 1 KiB.
+# How often the retry interval a shell has for an answer after its line was echoed, which it never lets happen.
+_ECHO_RETRIES = 3
+# What other programs say to what is typed for our shell: another shell, a login.
+_STRANGER = re.compile(rb"_b_[ax]: (?:command |applet )?not found|(?:login|[Pp]assword): .*_bn=")
 _KERNEL_MESSAGE = re.compile(rb"\[ *\d+\.\d{6}\] ")
 
 _PREPARE = "export TERM=dumb; stty -echo -ixon; unset PROMPT_COMMAND PS0 ENV; {mark}; exec env PS1= PS2= sh -i"
@@ -210,7 +214,7 @@ class GuestShell:
 
         Raises:
             CommandOverrunError: it took longer, and was interrupted.
-            ShellLostError: the shell no longer answers.
+            ShellLostError: the shell no longer answers; told at once where another program is seen in its place.
             ConsoleBadnessError, pexpect.EOF: the machine is in trouble, or gone.
         """
         nonce = _nonce()
@@ -246,10 +250,9 @@ class GuestShell:
                 self._say(nonce, f"_b_w $_bn {len(window)}")
                 self._console.send(b"\n".join(window) + b"\n")
                 self._await_mark(nonce, b"got", self._retry)
-            # The shell's own variables are not the command's, so the folder is looked for again.
+            # The shell's own variables are not the command's, but its script is in the same folder.
             done = self.run(
-                "for d in /run /dev/shm /tmp; do d=$d/bootc-build-shell; [ -f $d/i ] && break; done;"
-                "base64 -d $d/i >$d/f && sha256sum <$d/f && echo $d/f",
+                "d=${0%/*}; base64 -d $d/i >$d/f && sha256sum <$d/f && echo $d/f",
                 seconds=self._longest_retry,
             )
             said = done.text.split()
@@ -300,18 +303,32 @@ class GuestShell:
         form = re.compile(
             rb"@%s:h:(\d+):([0-9a-f]{64}|-):(\d+):([0-9a-f]{64}|-):(\d+):h@" % nonce.encode()
         )
+        echo = b"%s;_b_x " % nonce[6:].encode()
         wait = self._retry
+        answer_due = deadline
         while time.monotonic() < deadline:
             again = time.monotonic() + wait
-            while (line := self._read_line(min(again, deadline))) is not None:
+            while (line := self._read_line(min(again, answer_due))) is not None:
                 if (found := form.search(line)) is not None:
                     status, *rest = (part.decode() for part in found.groups())
                     return int(status), (_File(rest[0], int(rest[1])), _File(rest[2], int(rest[3])))
+                if _STRANGER.search(line) is not None:
+                    raise self._stranger()
+                if echo in line:
+                    answer_due = min(deadline, time.monotonic() + _ECHO_RETRIES * self._retry)
+            if answer_due < deadline and time.monotonic() >= answer_due:
+                raise self._stranger()
             if time.monotonic() < deadline:
                 # Lost to a kernel message, or not there yet: the shell reads this when it is free.
                 self._say(nonce, "_b_a $_bn")
                 wait = min(wait * 2, self._longest_retry)
         return None
+
+    def _stranger(self) -> ShellLostError:
+        return ShellLostError(
+            "The guest's shell is gone: another program reads what is typed on its console.",
+            console_tail=self._console.tail(),
+        )
 
     def _interrupt(self, nonce: str) -> tuple[int, tuple[_File, _File]]:
         for key in (b"\x03", b"\x1c", b"\x03"):
@@ -321,7 +338,7 @@ class GuestShell:
             if header is not None:
                 return header
         raise ShellLostError(
-            "A command in the guest ran out of its time and cannot be interrupted.",
+            "A command in the guest ran out of its time, and nothing answers on the console any more.",
             console_tail=self._console.tail(),
         )
 

@@ -3,6 +3,7 @@
 import os
 import pty
 import random
+import shutil
 import socket
 import subprocess
 import threading
@@ -56,6 +57,12 @@ class FakeGuest:
     ) -> None:
         self._process.kill()
         self._process.wait()
+        for place in (
+            "/run",
+            "/dev/shm",
+            "/tmp",
+        ):  # Where the framed shell (guest_shell.sh) has its files.
+            shutil.rmtree(f"{place}/bootc-build-shell.{self._process.pid}", ignore_errors=True)
         with suppress(OSError):
             self._far.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:

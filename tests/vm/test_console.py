@@ -13,7 +13,7 @@ import pexpect
 import pytest
 
 from bootc_build.vm.console import Console, plain_text
-from bootc_build.vm.errors import ConsoleBadnessError, WaitTimeoutError
+from bootc_build.vm.errors import ConsoleBadnessError, ShellLostError, WaitTimeoutError
 from bootc_build.vm.login import reach_shell
 from bootc_build.vm.shell import CommandOverrunError, GuestShell
 from bootc_build.vm.spec import Login
@@ -97,6 +97,27 @@ def test_a_command_that_overruns_is_interrupted_and_the_shell_lives_on(shell: Gu
         shell.run("echo begun; sleep 1000", seconds=1)
     assert caught.value.partial.text == "begun\n"
     assert shell.run("echo alive", seconds=10).text == "alive\n"
+
+
+_LOGIN_AGAIN = "while printf 'fake login: '; read user; do echo; echo 'Login incorrect'; done"
+
+
+@pytest.mark.parametrize("other", ["bash --norc -i", "sh -i", "cat", f'bash -c "{_LOGIN_AGAIN}"'])
+def test_a_program_in_the_place_of_the_shell_is_told_soon(shell: GuestShell, other: str) -> None:
+    reset = "" if other == "cat" else "stty sane; "
+    shell.cast(f"{reset}exec {other}")
+    begun = time.monotonic()
+    with pytest.raises(ShellLostError, match="another program") as caught:
+        shell.run("true", seconds=300)
+    assert time.monotonic() - begun < 30
+    assert caught.value.console_tail
+
+
+def test_a_command_may_switch_the_echo_on(shell: GuestShell) -> None:
+    terminal = shell.run("ps -o tty= -p $PPID", seconds=10).text.strip()
+    shell.run(f"stty echo -F /dev/{terminal}", seconds=10)
+    # Longer than an answer may take that follows an echo.
+    assert shell.run("sleep 2; echo alive", seconds=20).text == "alive\n"
 
 
 def test_a_panic_ends_a_wait_at_once_with_its_lines(tmp_path: Path) -> None:
