@@ -7,19 +7,25 @@ from collections.abc import Callable
 
 from bootc_build.cli.output import StderrProgress
 from bootc_build.disk.cached import disk_shelf
+from bootc_build.disk.layers import layer_shelf
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.shelf import Shelf, Shelved
 from bootc_build.tools.sizes import in_words, parse_size
 from bootc_build.vm.snapshot import snapshot_shelf
 
-_SHELVES: dict[str, Callable[[], Shelf]] = {"snapshots": snapshot_shelf, "disks": disk_shelf}
+_SHELVES: dict[str, Callable[[], Shelf]] = {
+    "snapshots": snapshot_shelf,
+    "disks": disk_shelf,
+    "layers": layer_shelf,
+}
 _DAY = 86400
 _HOUR = 3600
 _MINUTE = 60
 _EPILOG = """
 Snapshots are machines that have booted, so that tests need not wait for it; disks are those of images that
-were booted. Both are made again when they are needed and bounded by BOOTC_BUILD_SNAPSHOT_CACHE and
-BOOTC_BUILD_DISK_CACHE. What a running test uses is never removed.
+were booted; layers are those of images that disks were made of. All are made again when they are needed and
+bounded by BOOTC_BUILD_SNAPSHOT_CACHE, BOOTC_BUILD_DISK_CACHE and BOOTC_BUILD_LAYER_CACHE. What is in use is
+never removed.
 """
 
 
@@ -34,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show what is there, or remove what nobody uses (default: show)",
     )
     parser.add_argument(
-        "--kind", choices=tuple(_SHELVES), help="only snapshots, or only disks (default: both)"
+        "--kind", choices=tuple(_SHELVES), help="only snapshots, disks or layers (default: all)"
     )
     parser.add_argument(
         "--unused-for",

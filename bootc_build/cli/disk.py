@@ -110,6 +110,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="public keys that may log in as root",
     )
     parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="have the image import all its layers, and keep none for the next disk",
+    )
+    parser.add_argument(
         "--verify",
         action="store_true",
         help="build twice, and fail where the second build differs, naming what does",
@@ -135,6 +140,7 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
         cloud_init=CloudInit(args.cloud_init),
         configuration=None if args.config is None else load_configuration(args.config),
         overrides=_overrides(args),
+        layer_cache=not args.no_cache,
     )
     enter(args.given)
     written = (build_disk_twice if args.verify else build_disk)(request, progress)

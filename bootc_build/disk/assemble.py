@@ -50,6 +50,7 @@ def write_raw_disk(
         write_bios_boot_loader(plan, trees, disk)
     progress.step("Writing the EFI system partition")
     write_esp(plan, trees.esp, disk)
+    remove_tree(trees.esp)
     for partition in plan.partitions:
         if partition.role is Role.SWAP:
             write_swap(plan, partition, disk)
@@ -162,6 +163,9 @@ def _fill(
             place, tree, uuid=uuid, hash_seed=seed, label=label, timestamp=plan.timestamp
         )
         e2fsprogs.freeze_times(place, plan.timestamp)
+        if partition.role is Role.BOOT:
+            # Its space is wanted for the root.
+            remove_tree(tree)
         return
     names = [each.name for each in content.subvolumes]
     with _apart(partition, disk) as file:

@@ -1,6 +1,7 @@
 """From an image in local storage to disk files: the order of the steps, and who cleans up after them."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,12 +20,13 @@ from bootc_build.disk.formats import (
     size_unit,
     write_formats,
 )
+from bootc_build.disk.layers import DamagedLayersError, imported_layers, layer_shelf
 from bootc_build.disk.layout import Overrides, image_layout, requested_layout, root_flags
 from bootc_build.disk.plan import Contents, Identity, Layout, plan_disk
 from bootc_build.disk.populate import Installation, install_image
 from bootc_build.disk.settings.apply import Settings, apply_settings
 from bootc_build.disk.workshop import Workshops, find_workshops
-from bootc_build.disk.worktree import remove_tree, work_tree
+from bootc_build.disk.worktree import removing, work_tree
 from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.install.configuration import load_configuration
 from bootc_build.onhost.oci.reference import TRANSPORTS, ImageReference
@@ -33,7 +35,7 @@ from bootc_build.tools.buildah import WorkingContainer, working_container
 from bootc_build.tools.podman import LocalImage, image_store
 
 # Counted into every identifier, so that disks of different layouts never share one.
-_LAYOUT_VERSION = 2
+_LAYOUT_VERSION = 3
 # Types whose file is the raw disk.
 _AS_IT_IS = {DiskType.RAW, DiskType.AMI}
 
@@ -57,6 +59,7 @@ class DiskRequest:
         manifest: write NAME.manifest.json beside the files, with their checksums.
         configuration: layout, accounts and settings; None for what the image brings along.
         overrides: what comes before the configuration.
+        layer_cache: take the image's layers from the cache, and put those there that it has not.
     """
 
     image: str
@@ -73,6 +76,7 @@ class DiskRequest:
     manifest: bool = True
     configuration: DiskConfiguration | None = None
     overrides: Overrides = field(default_factory=Overrides)
+    layer_cache: bool = True
 
     @property
     def asked(self) -> DiskConfiguration:
@@ -100,6 +104,14 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
         UserError: image not there or not bootable, programs missing, no space, a program failed.
         UsageError: the size is too small, the target cannot be told.
     """
+    try:
+        return _build_disk(request, progress)
+    except DamagedLayersError:
+        progress.step("Layers of the cache were damaged and are removed; beginning again without")
+        return _build_disk(replace(request, layer_cache=False), progress)
+
+
+def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
     deliver.check_names(request.output, request.name, request.types)
     preflight.check_programs(request.types)
     with image_store() as store:
@@ -123,18 +135,23 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
     plan(Contents(image.size_bytes), layout=asked)
     with work_tree(request.output) as work, preflight.full_disk_explained(request.output):
         progress.step(preflight.check_space(work, image.size_bytes, request.types))
-        installed = _install(request, image, target, identity, work=work, progress=progress)
-        contents = trees.settle(installed.trees, timestamp)
-        raw = work / "disk.raw"
-        planned = plan(contents, layout=installed.layout)
-        write_raw_disk(planned, installed.trees, raw, progress, installed.workshops)
-        # Its space is wanted for the formats that follow.
-        remove_tree(installed.trees.root)
-        options = FormatOptions(
-            request.types, request.name, request.compression, identity, timestamp
-        )
         provenance = Provenance(request.image, image.digest, target.to_origin())
-        return _deliver(request, provenance, raw, options, progress)
+        with ExitStack() as uses:
+            installed = _install(
+                request, image, target, identity, work=work, progress=progress, uses=uses
+            )
+            contents = trees.settle(installed.trees, timestamp)
+            raw = work / "disk.raw"
+            planned = plan(contents, layout=installed.layout)
+            write_raw_disk(planned, installed.trees, raw, progress, installed.workshops)
+            options = FormatOptions(
+                request.types, request.name, request.compression, identity, timestamp
+            )
+            # Its space is wanted for the formats that follow.
+            with removing(installed.trees.root):
+                finished = _finish(request, provenance, raw, options, progress)
+        deliver.publish(finished.names, finished.manifest, finished.spare)
+        return finished.disks
 
 
 def default_target(name: str, image: LocalImage) -> ImageReference:
@@ -201,6 +218,7 @@ def _install(
     *,
     work: Path,
     progress: Progress,
+    uses: ExitStack,
 ) -> _Installed:
     with working_container(image.id) as container:
         root = container.mount()
@@ -224,9 +242,18 @@ def _install(
             int(image.created.timestamp()),
             request.bound_images,
             image.architecture,
+            layout.filesystem,
         )
-        tree = install_image(container, image, work, installation, progress)
+        layers = None
+        if request.layer_cache:
+            spare = preflight.space_needed(image.size_bytes, request.types)
+            use = imported_layers(image.id, root, layer_shelf(), spare, progress)
+            layers = uses.enter_context(use)
+        tree = install_image(container, image, work, installation, progress, layers=layers)
         apply_settings(container, tree, Settings(wanted, identity, layout), progress)
+        if layers is not None:
+            # The image's programs have ended: what they left is what counts.
+            layers.begin_check()
     return _Installed(trees.split(tree, layout.mountpoints), layout, workshops)
 
 
@@ -239,13 +266,23 @@ def _initramfs_files(container: WorkingContainer) -> str | None:
     return container.run(["lsinitrd", f"/{initramfs}"])
 
 
-def _deliver(
+@dataclass(frozen=True)
+class _Finished:
+    """Finished files that have yet to get their names; see `deliver.publish`."""
+
+    disks: list[WrittenDisk]
+    names: dict[Path, Path]
+    manifest: Path | None
+    spare: Path
+
+
+def _finish(
     request: DiskRequest,
     provenance: Provenance,
     raw: Path,
     options: FormatOptions,
     progress: Progress,
-) -> list[WrittenDisk]:
+) -> _Finished:
     disk_bytes = raw.stat().st_size
     work = raw.parent
     finished, spare = work / "finished", work / "replaced"
@@ -275,5 +312,4 @@ def _deliver(
         manifest = finished / f"{request.name}.{deliver.MANIFEST_SUFFIX}"
         manifest.write_text(deliver.manifest(provenance, written))
         names[manifest] = request.output / manifest.name
-    deliver.publish(names, manifest, spare)
-    return written
+    return _Finished(written, names, manifest, spare)

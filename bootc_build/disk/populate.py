@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootc_build.disk.layers import Layers
 from bootc_build.disk.plan import Identity
 from bootc_build.disk.trees import make_folder
 from bootc_build.disk.worktree import remove_tree
@@ -41,6 +42,7 @@ class Installation:
         timestamp: seconds since the epoch, for times that the installation records.
         bound_images: ``skip`` leaves container images that the system binds to its first upgrade.
         architecture: of the system, in the OCI's words.
+        filesystem: of the root.
     """
 
     target: ImageReference
@@ -50,6 +52,7 @@ class Installation:
     timestamp: int
     bound_images: str = "stored"
     architecture: str = "amd64"
+    filesystem: str = "ext4"
 
     def kernel_arguments(self) -> list[str]:
         """The user's arguments, after consoles on screen and serial port unless the user chose some."""
@@ -58,8 +61,13 @@ class Installation:
         return ["console=tty0", f"console={_SERIAL[self.architecture]}", *self.kargs]
 
 
-def install_command(installation: Installation) -> list[str]:
-    """The command that runs inside the image."""
+def install_command(installation: Installation, *, imported_layers: bool = False) -> list[str]:
+    """The command that runs inside the image.
+
+    Args:
+        installation: what the system is told.
+        imported_layers: the target has the image's layers already.
+    """
     identity = installation.identity
     command = [
         "/usr/bin/bootc",
@@ -74,6 +82,8 @@ def install_command(installation: Installation) -> list[str]:
         "--skip-finalize",
         *("--bootloader-target", _FIRMWARE[installation.architecture]),
     ]
+    if imported_layers:
+        command.append("--imported-layers")
     if installation.root_keys is not None:
         command += ["--root-ssh-authorized-keys", f"{_SOURCE}/{_KEYS}"]
     if installation.bound_images != "stored":
@@ -90,6 +100,8 @@ def install_image(
     work: Path,
     installation: Installation,
     progress: Progress,
+    *,
+    layers: Layers | None = None,
 ) -> Path:
     """Install the image to a new folder.
 
@@ -102,6 +114,7 @@ def install_image(
         work: folder to work in.
         installation: what the system is told.
         progress: gets the bytes that are read, and the installer's lines.
+        layers: of the image, where they are imported already.
 
     Returns:
         The installed tree.
@@ -119,10 +132,14 @@ def install_image(
         progress.bytes_done(read, image.size_bytes)
 
     progress.step(f"Running the image's own installer ({in_words(image.size_bytes)})")
+    if layers is not None:
+        # What mkfs.btrfs and mkfs.xfs make of a link to something outside is their affair.
+        layers.hand_over(target, link=installation.filesystem == "ext4")
+    given = layers is not None
     try:
         found = containers_storage.find_image(image.id)
         with containers_storage.served_layout(found, layout, IMAGE_TAG, count):
-            populate(container, layout, target, installation, progress)
+            populate(container, layout, target, installation, progress, imported_layers=given)
     except containers_storage.UnknownStorageError as reason:
         progress.step("Exporting the image with skopeo")
         progress.detail(f"Storage could not be read directly: {reason}")
@@ -142,15 +159,18 @@ def populate(
     target: Path,
     installation: Installation,
     progress: Progress,
+    *,
+    imported_layers: bool = False,
 ) -> None:
-    """Install the image to the empty folder ``target``.
+    """Install the image to the folder ``target``, which is empty but for layers.
 
     Args:
         container: a working container of the image.
         layout: OCI layout that has the image under ``IMAGE_TAG``.
-        target: empty folder.
+        target: the folder.
         installation: what the system is told.
         progress: gets the installer's lines.
+        imported_layers: the image's layers are in it, as `Layers.hand_over` puts them.
 
     Raises:
         CommandError: the installer failed; has its last lines.
@@ -158,7 +178,7 @@ def populate(
     if installation.root_keys is not None:
         (layout / _KEYS).write_text(installation.root_keys)
     container.run(
-        install_command(installation),
+        install_command(installation, imported_layers=imported_layers),
         volumes=(Volume(layout, _SOURCE, read_only=True), Volume(target, _TARGET)),
         # An image made from scratch need not set a PATH.
         env={"PATH": _PATH, "SOURCE_DATE_EPOCH": str(installation.timestamp)},

@@ -8,6 +8,7 @@ from pathlib import Path
 from bootc_build.disk.plan import Contents
 
 _BLOCK = 4096
+_OBJECTS = "ostree/repo/objects"
 _BOOT = Path("boot")
 _EFI = Path("efi")
 _DEPLOYMENTS = Path("ostree/deploy")
@@ -127,15 +128,26 @@ def settle(trees: Trees, timestamp: int) -> Contents:
 def _settle(tree: Path, timestamp: int) -> int:
     limit = timestamp * 1_000_000_000
     seen: set[int] = set()
+    # First, since many of them have other names in the deployment. Whether they were written now or long ago
+    # leaves no trace: libostree gives files no time, and the rest gets none here.
+    objects = f"{tree}/{_OBJECTS}"
+    total = _settle_below(objects, 0, seen, skip="") if os.path.isdir(objects) else 0  # noqa: PTH112 - str, as scandir has it
+    total += _settle_below(str(tree), limit, seen, skip=objects)
+    os.utime(tree, ns=(limit, limit))
+    return total
+
+
+def _settle_below(top: str, limit: int, seen: set[int], *, skip: str) -> int:
     total = 0
-    pending = [str(tree)]
+    pending = [top]
     while pending:
         folder = pending.pop()
         with os.scandir(folder) as entries:
             for entry in entries:
                 is_folder = entry.is_dir(follow_symlinks=False)
                 if is_folder:
-                    pending.append(entry.path)
+                    if entry.path != skip:
+                        pending.append(entry.path)
                 elif entry.inode() in seen:
                     continue
                 status = entry.stat(follow_symlinks=False)
@@ -144,5 +156,4 @@ def _settle(tree: Path, timestamp: int) -> int:
                 total += min(status.st_blocks * 512, -(-status.st_size // _BLOCK) * _BLOCK)
                 if status.st_mtime_ns > limit:
                     os.utime(entry.path, ns=(limit, limit), follow_symlinks=False)
-    os.utime(tree, ns=(limit, limit))
     return total

@@ -12,6 +12,7 @@ import shutil
 import signal
 import struct
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,6 +82,27 @@ def remove_tree(folder: Path) -> None:
         shutil.rmtree(folder, onerror=_unprotect_and_retry)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def removing(folder: Path) -> Iterator[None]:
+    """Remove a folder and all below it while something else is done; it is gone when the block ends."""
+    failures: list[OSError] = []
+
+    def remove() -> None:
+        try:
+            remove_tree(folder)
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=remove, name="remove")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 def _unprotect_and_retry(function: Callable[..., Any], path: str, failure: Any) -> None:  # noqa: ANN401 - shutil's protocol

@@ -8,7 +8,7 @@ These are flock locks, which the kernel gives up with the process, so nothing st
 want the same thing at the same time make it once: the second waits. A lock file is removed with its thing,
 while it is held; whoever has opened the removed file finds that it has no name any more, and starts again.
 
-Crashes: a thing appears by rename, after its bytes are on the disk. What a dead maker left (`KEY.partial`
+Crashes: a thing appears by rename, after its bytes are on the disk (unless the shelf is not durable). What a dead maker left (`KEY.partial`
 whose lock is free) is removed by the next one who makes anything on the shelf, or by `sweep`.
 
 Size: after something was made, the things that were not used for the longest go until the rest fits the
@@ -82,11 +82,13 @@ class Shelf:
     Args:
         folder: made when the first thing is; only its owner can look into it.
         bound: bytes on the disk.
+        durable: a thing is on the disk before it appears; False where whoever takes one checks it anyway.
     """
 
-    def __init__(self, folder: Path, bound: int) -> None:
+    def __init__(self, folder: Path, bound: int, *, durable: bool = True) -> None:
         self.folder = folder
         self.bound = bound
+        self._durable = durable
 
     def find(self, key: str) -> Held | None:
         """Take a thing if it is there."""
@@ -210,7 +212,8 @@ class Shelf:
         partial.mkdir(mode=0o700)
         try:
             make(partial)
-            _flush(partial)
+            if self._durable:
+                _flush(partial)
             partial.rename(self._place(key))
         except BaseException:
             _remove(partial)

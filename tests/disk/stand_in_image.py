@@ -8,11 +8,12 @@ import re
 import shutil
 from pathlib import Path
 
+from bootc_build.image.base_tree import copy_image_root
 from bootc_build.onhost.process import run
 from bootc_build.tools.buildah import working_container
 from tests.disk.installed_trees import make_installed_tree
 
-PROGRAMS = ("sh", "cp", "sleep", "head", "mkdir")
+PROGRAMS = ("sh", "cp", "sleep", "head", "mkdir", "rm")
 # Nobody else sleeps that long, so that the process can be found.
 HANG_SECONDS = 61234
 KERNEL = "usr/lib/modules/6.12.0-test"
@@ -26,6 +27,7 @@ for last; do
     stand-in=fill:*) fill="${{last#stand-in=fill:}}" ;;
   esac
 done
+rm -rf "$last/.bootc-layers"
 cp -a /usr/share/stand-in/. "$last"
 echo "$@" > "$last/arguments"
 if [ -e /run/bootc-build/src/authorized_keys ]; then cp /run/bootc-build/src/authorized_keys "$last/keys"; fi
@@ -34,7 +36,12 @@ if [ -n "$fill" ]; then head -c "$fill"M /dev/urandom > "$last/filling"; fi
 
 
 def make_stand_in_image(
-    tag: str, scratch: Path, *, without: tuple[str, ...] = (), extra: tuple[str, ...] = ()
+    tag: str,
+    scratch: Path,
+    *,
+    without: tuple[str, ...] = (),
+    extra: tuple[str, ...] = (),
+    agent: bool = False,
 ) -> None:
     """Build it.
 
@@ -43,6 +50,7 @@ def make_stand_in_image(
         scratch: a folder to work in.
         without: paths to leave out of it.
         extra: files to put in besides; they hold the names of the modules of btrfs and xfs.
+        agent: have the real agent's files in it, too, which nobody runs.
     """
     root = scratch / "root"
     for program in PROGRAMS:
@@ -61,6 +69,8 @@ def make_stand_in_image(
         _folder((root / name).parent).joinpath(Path(name).name).write_text(
             "kernel/fs/btrfs/btrfs.ko\nkernel/fs/xfs/xfs.ko\n"
         )
+    if agent:
+        copy_image_root(root)
     (root / "usr/bin/bootc").write_text(_INSTALLER)
     (root / "usr/bin/bootc").chmod(0o755)
     _folder(root / "sysroot")

@@ -191,7 +191,7 @@ def test_reading_and_merging_tars_is_applying_them_one_after_the_other(
         tree.write()
         root, meta, metadata = store.commit
         implied, links, whiteouts = (
-            metadata[f"bootc.layer.{key}"].unpack()  # type: ignore[attr-defined]
+            metadata[f"bootc.layer.{key}"][1]  # type: ignore[index]
             for key in ("implied", "hardlinks", "whiteouts")
         )
         contents.append(LayerContent("", root, meta, frozenset(implied), links, whiteouts))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootc_build.onhost.ostree.gvariant import _split, decode
+from bootc_build.onhost.ostree.gvariant import _split, decode, encode
 
 gi.require_version("GLib", "2.0")
 from gi.repository import GLib  # noqa: E402 - the version has to be chosen first
@@ -73,6 +73,28 @@ def test_every_value_is_read_as_glib_reads_it(data: st.DataObject) -> None:
     variant = GLib.Variant(kind, data.draw(values(kind)))
     serialised = variant.get_data_as_bytes().get_data() or b""
     assert same(decode(kind, serialised), variant.unpack())
+
+
+def plain(kind: str, variant: GLib.Variant) -> Any:
+    """A value as `encode` takes it: a variant with its type."""
+    if kind[0] not in "va({":
+        return variant.unpack()
+    if kind == "ay":
+        return bytes(variant.unpack())
+    children = [variant.get_child_value(i) for i in range(variant.n_children())]
+    if kind == "v":
+        [inside] = children
+        return inside.get_type_string(), plain(inside.get_type_string(), inside)
+    if kind[0] == "a":
+        return [plain(kind[1:], child) for child in children]
+    return tuple(map(plain, _split(kind[1:-1]), children))
+
+
+@given(st.data())
+def test_every_value_is_written_as_glib_writes_it(data: st.DataObject) -> None:
+    kind = data.draw(kinds())
+    variant = GLib.Variant(kind, data.draw(values(kind)))
+    assert encode(kind, plain(kind, variant)) == (variant.get_data_as_bytes().get_data() or b"")
 
 
 @given(st.binary(max_size=40), kinds())

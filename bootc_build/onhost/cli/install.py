@@ -93,7 +93,7 @@ def _to_filesystem(args: argparse.Namespace) -> int:
     if not wanted.root_path.is_dir():
         raise UserError(f"The target {wanted.root_path} is not a directory.", "Mount or make it.")
     if args.replace is None:
-        filesystem.check_target(wanted.root_path)
+        filesystem.check_target(wanted.root_path, imported_layers=args.imported_layers)
     elif args.replace == "alongside":
         takeover.check(wanted.root_path)
     found = target.inspect(wanted.root_path)
@@ -101,7 +101,9 @@ def _to_filesystem(args: argparse.Namespace) -> int:
     _warn_of_host_root(args, wanted.root_path)
     if args.replace == "wipe":
         takeover.wipe(wanted.root_path)
-    wanted = replace(wanted, alongside=args.replace == "alongside")
+    wanted = replace(
+        wanted, alongside=args.replace == "alongside", imported_layers=args.imported_layers
+    )
     filesystem.install_to_filesystem(wanted, TextProgress())
     if not args.skip_finalize and found.root_spec is not None and not wanted.alongside:
         target.seal(wanted.root_path)
@@ -112,7 +114,7 @@ def _to_existing_root(args: argparse.Namespace) -> int:
     from bootc_build.onhost.install import target  # noqa: PLC0415
 
     args.root_mount_spec = args.boot_mount_spec = None
-    args.skip_finalize = False
+    args.skip_finalize = args.imported_layers = False
     root: Path = args.root_path
     if target.is_host_root(root):
         # The running kernel knows best how its root is found; a name that GRUB cannot use is not taken.

@@ -79,6 +79,8 @@ def _to_filesystem(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
         action="store_true",
         help="neither seal the deployment nor wait for the disk: the caller does",
     )
+    # For bootc-build alone, which knows that this agent is the one that it has.
+    filesystem.add_argument("--imported-layers", action="store_true", help=argparse.SUPPRESS)
     _source_arguments(filesystem)
     _target_arguments(filesystem)
     _system_arguments(filesystem)

@@ -18,7 +18,7 @@ from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import kargs
 from bootc_build.onhost.host.kernel import check_kernel
 from bootc_build.onhost.host.origin import Origin
-from bootc_build.onhost.install import bootloader, firmware, request, takeover
+from bootc_build.onhost.install import bootloader, firmware, layers, request, takeover
 from bootc_build.onhost.install.request import InstallRequest
 from bootc_build.onhost.oci.manifest import ANNOTATION_CREATED
 from bootc_build.onhost.progress import Progress
@@ -33,8 +33,12 @@ MENU_GENERATOR: Final = "/usr/libexec/bootc/grub-menu"
 _PREPARE_ROOT: Final = ("usr/etc/ostree/prepare-root.conf", "usr/lib/ostree/prepare-root.conf")
 
 
-def check_target(root: Path) -> None:
+def check_target(root: Path, *, imported_layers: bool = False) -> None:
     """Make sure that a target can be installed into.
+
+    Args:
+        root: the target.
+        imported_layers: a folder of those may be there.
 
     Raises:
         UserError: it is not a directory, or something is in it.
@@ -44,6 +48,8 @@ def check_target(root: Path) -> None:
     pending = [root]
     while pending:
         for entry in sorted(pending.pop().iterdir()):
+            if imported_layers and entry == root / layers.FOLDER:
+                continue
             if entry.name not in _TOLERATED or not entry.is_dir():
                 raise UserError(
                     f"The target {root} is not empty: {entry} is there.",
@@ -117,6 +123,8 @@ def _deploy(wanted: InstallRequest, progress: Progress) -> tuple[Path, pull.Pull
     repo = sysroot.repo
     if not wanted.finalize:
         repo.disable_fsync()
+    if wanted.imported_layers:
+        layers.take_over(wanted.root_path, repo)
     pulled = pull.pull(
         repo,
         wanted.source,

@@ -35,6 +35,7 @@ class InstallRequest:
         alongside: another system is in the root and stays there; its /boot goes at the end.
         root_ssh_authorized_keys: text of an authorized_keys file for root.
         bound_images: where the container images that the system binds come from, of `BOUND_IMAGES`.
+        imported_layers: the target has layers that were imported already (`install.layers`).
         finalize: seal the deployment and wait for the disk; False where the caller does that.
     """
 
@@ -54,6 +55,7 @@ class InstallRequest:
     alongside: bool = False
     root_ssh_authorized_keys: str | None = None
     bound_images: str = "stored"
+    imported_layers: bool = False
     finalize: bool = True
 
 

@@ -1,11 +1,13 @@
-"""Read serialised GVariants without GLib.
+"""Read and write serialised GVariants without GLib.
 
 Importing PyGObject takes longer than everything else that `bootc status` does, and all that it needs of GLib is
-this format. Source: the GVariant specification (framing, alignment, offsets); framing offsets are
+this format; and who prepares layers on a build machine need not have libostree. Source: the GVariant specification (framing, alignment, offsets); framing offsets are
 little-endian everywhere, numbers are in the machine's own order.
 """
 
 import sys
+from collections.abc import Iterable, Mapping
+from typing import cast
 
 _ALIGNMENTS = {"n": 2, "q": 2, "i": 4, "u": 4, "h": 4, "x": 8, "t": 8, "d": 8, "v": 8}
 _SIZES = {"b": 1, "y": 1, "n": 2, "q": 2, "i": 4, "u": 4, "h": 4, "x": 8, "t": 8}
@@ -33,6 +35,64 @@ def decode(kind: str, data: bytes) -> object:
         return _value(kind, data)
     except (IndexError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"no serialised value of the type {kind!r}") from error
+
+
+def encode(kind: str, value: object) -> bytes:
+    """Serialise a value; the other way round than `decode`.
+
+    Args:
+        kind: type string, as `decode` takes it.
+        value: as `decode` returns it, but a variant is a pair of its type string and what is in it.
+    """
+    first = kind[0]
+    if first in _SIZES:
+        return int(cast("int", value)).to_bytes(
+            _SIZES[first], sys.byteorder, signed=first in _SIGNED
+        )
+    if first in _TEXT:
+        return cast("str", value).encode() + b"\0"
+    if first == "v":
+        inner, content = cast("tuple[str, object]", value)
+        return encode(inner, content) + b"\0" + inner.encode("ascii")
+    if kind == "ay":
+        return cast("bytes", value)
+    if first == "a":
+        if isinstance(value, Mapping):
+            value = value.items()
+        return _encode_array(kind[1:], cast("Iterable[object]", value))
+    return _encode_members(_split(kind[1:-1]), tuple(cast("Iterable[object]", value)))
+
+
+def _encode_array(kind: str, values: Iterable[object]) -> bytes:
+    body = bytearray()
+    ends = []
+    alignment = _alignment(kind)
+    for value in values:
+        body += bytes(-len(body) % alignment)
+        body += encode(kind, value)
+        ends.append(len(body))
+    return bytes(body) if _fixed_size(kind) is not None else _framed(body, ends)
+
+
+def _encode_members(kinds: list[str], values: tuple[object, ...]) -> bytes:
+    body = bytearray()
+    ends = []
+    for index, (kind, value) in enumerate(zip(kinds, values, strict=True)):
+        body += bytes(-len(body) % _alignment(kind))
+        body += encode(kind, value)
+        if _fixed_size(kind) is None and index < len(kinds) - 1:
+            ends.append(len(body))
+    if all(_fixed_size(kind) is not None for kind in kinds):
+        return bytes(body + bytes(-len(body) % max(map(_alignment, kinds))))
+    return _framed(body, ends[::-1])
+
+
+def _framed(body: bytearray, ends: list[int]) -> bytes:
+    """A container's body with its offsets behind it, as narrow as its whole length allows."""
+    if not ends:
+        return bytes(body)
+    width = next(w for w in (1, 2, 4) if _offset_width(len(body) + w * len(ends)) <= w)
+    return bytes(body) + b"".join(end.to_bytes(width, "little") for end in ends)
 
 
 def _value(kind: str, data: bytes) -> object:

@@ -21,10 +21,9 @@ first deployment (since 2024.3) and ignores it at every later one. An older libo
 
 import re
 import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
-
-import gi
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bootc_build import __version__
 from bootc_build.onhost.errors import UserError
@@ -32,13 +31,12 @@ from bootc_build.onhost.oci import layerpath, tarstream
 from bootc_build.onhost.oci.layerstream import DamagedLayerError, LayerStream
 from bootc_build.onhost.oci.refnames import layer_ref
 from bootc_build.onhost.oci.tarstream import MalformedTarError, TarEntry, TarReader
-from bootc_build.onhost.ostree.objects import ObjectStore
-from bootc_build.onhost.ostree.repo import Repo, explained
-from bootc_build.onhost.ostree.selinux import Labels
 from bootc_build.onhost.ostree.tree import Directory
 
-gi.require_version("GLib", "2.0")
-from gi.repository import GLib  # noqa: E402 - the version has to be chosen first
+if TYPE_CHECKING:
+    # Not loaded for what needs no libostree: layers are prepared on build machines without it.
+    from bootc_build.onhost.ostree.repo import Repo
+    from bootc_build.onhost.ostree.selinux import Labels
 
 META_DIFF_ID: Final = "bootc.layer.diff-id"
 META_IMPLIED: Final = "bootc.layer.implied"
@@ -82,6 +80,48 @@ class LayerContentError(UserError):
         self.path = path
 
 
+class LayerStore(Protocol):
+    """Where a layer's objects go; everything but ``has_file`` writes one and returns its checksum."""
+
+    def write_file(
+        self, uid: int, gid: int, mode: int, xattrs: Mapping[bytes, bytes], data: bytes
+    ) -> str:
+        """A regular file in memory."""
+
+    def write_large_file(
+        self,
+        uid: int,
+        gid: int,
+        mode: int,
+        xattrs: Mapping[bytes, bytes],
+        *,
+        size: int,
+        chunks: Iterator[bytes],
+    ) -> str:
+        """A regular file piece by piece."""
+
+    def write_symlink(self, uid: int, gid: int, xattrs: Mapping[bytes, bytes], target: str) -> str:
+        """A symbolic link."""
+
+    def write_dirmeta(self, uid: int, gid: int, mode: int, xattrs: Mapping[bytes, bytes]) -> str:
+        """Owner, permissions and attributes of a directory."""
+
+    def write_directory(self, directory: Directory) -> str:
+        """The names in a directory."""
+
+    def write_commit(
+        self,
+        tree: str,
+        dirmeta: str,
+        metadata: Mapping[str, tuple[str, object]],
+        timestamp: int,
+    ) -> str:
+        """A commit without a parent."""
+
+    def has_file(self, checksum: str) -> bool:
+        """Whether there is such a file object."""
+
+
 class _Node:
     """A directory while the layer is read; ``meta`` is None until an entry of its own comes."""
 
@@ -96,7 +136,7 @@ class _Node:
 class LayerTree:
     """Collects the entries of one layer and writes their objects."""
 
-    def __init__(self, store: ObjectStore, layer: Layer, labels: Labels | None = None) -> None:
+    def __init__(self, store: LayerStore, layer: Layer, labels: "Labels | None" = None) -> None:
         self._store = store
         self._layer = layer
         self._labels = labels
@@ -146,16 +186,16 @@ class LayerTree:
         """Write directories and the commit; its checksum."""
         implied: list[str] = []
         tree, meta = self._write_node(self._root, "", implied)
-        metadata = {
-            META_DIFF_ID: GLib.Variant("s", self._layer.diff_id),
-            META_IMPLIED: GLib.Variant("as", sorted(implied)),
-            META_HARDLINKS: GLib.Variant("a{ss}", dict(sorted(self._hardlinks.items()))),
-            META_WHITEOUTS: GLib.Variant("b", self._has_whiteouts),
-            META_TAR_BYTES: GLib.Variant("t", tar_bytes),
-            META_IMPORTER: GLib.Variant("s", __version__),
+        metadata: dict[str, tuple[str, object]] = {
+            META_DIFF_ID: ("s", self._layer.diff_id),
+            META_IMPLIED: ("as", sorted(implied)),
+            META_HARDLINKS: ("a{ss}", dict(sorted(self._hardlinks.items()))),
+            META_WHITEOUTS: ("b", self._has_whiteouts),
+            META_TAR_BYTES: ("t", tar_bytes),
+            META_IMPORTER: ("s", __version__),
         }
         if self._labels is not None:
-            metadata[META_LABELS] = GLib.Variant("s", self._labels.digest)
+            metadata[META_LABELS] = ("s", self._labels.digest)
         return self._store.write_commit(tree, meta, metadata, timestamp=0)
 
     def _xattrs(self, path: str, mode: int, entry: TarEntry) -> dict[bytes, bytes]:
@@ -314,7 +354,7 @@ _UNSUPPORTED: Final = {
 
 
 def import_layer(
-    repo: Repo, stream: LayerStream, layer: Layer, *, labels: Labels | None = None
+    repo: "Repo", stream: LayerStream, layer: Layer, *, labels: "Labels | None" = None
 ) -> str:
     """Commit a layer and point its ref at the commit, when both its digests are right.
 
@@ -329,16 +369,28 @@ def import_layer(
         DamagedLayerError: it is not what it should be.
         UserError: the repository cannot be written, the disk is full.
     """
+    from bootc_build.onhost.ostree.objects import ObjectStore  # noqa: PLC0415
+    from bootc_build.onhost.ostree.repo import explained  # noqa: PLC0415
+
     with explained(repo), repo.transaction():
         store = ObjectStore(repo, direct=True)
-        tree = LayerTree(store, layer, labels)
-        reader = TarReader(stream.next_chunk)
-        try:
-            for entry in reader.entries():
-                tree.add(reader, entry)
-        except MalformedTarError as exc:
-            raise DamagedLayerError(f"{layer.name} is not a proper tar: {exc.fact}") from exc
-        stream.verify(layer.digest, layer.diff_id)
-        commit = tree.write(stream.tar_bytes)
+        commit = read_layer(LayerTree(store, layer, labels), stream, layer)
         store.set_ref(layer_ref(layer.digest), commit)
     return commit
+
+
+def read_layer(tree: LayerTree, stream: LayerStream, layer: Layer) -> str:
+    """Write a layer's objects and its commit, when both its digests are right; the commit's checksum.
+
+    Raises:
+        LayerContentError: it has something that a bootable system cannot have.
+        DamagedLayerError: it is not what it should be.
+    """
+    reader = TarReader(stream.next_chunk)
+    try:
+        for entry in reader.entries():
+            tree.add(reader, entry)
+    except MalformedTarError as exc:
+        raise DamagedLayerError(f"{layer.name} is not a proper tar: {exc.fact}") from exc
+    stream.verify(layer.digest, layer.diff_id)
+    return tree.write(stream.tar_bytes)

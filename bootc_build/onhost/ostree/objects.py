@@ -11,7 +11,7 @@ import gi
 
 from bootc_build.onhost.ostree import gvariant
 from bootc_build.onhost.ostree.repo import Repo
-from bootc_build.onhost.ostree.staging import open_staging
+from bootc_build.onhost.ostree.staging import Staging
 from bootc_build.onhost.ostree.tree import DIRTREE_TYPE, Directory, decode, encode
 
 gi.require_version("OSTree", "1.0")
@@ -27,6 +27,17 @@ _TYPES: Final = {
     OSTree.ObjectType.DIR_TREE: _TREE_TYPE,
     OSTree.ObjectType.DIR_META: GLib.VariantType.new("(uuua(ayay))"),
 }
+
+
+def open_staging(repo: Repo) -> Staging | None:
+    """The folder of the repository's open transaction, or None where libostree has to write itself."""
+    if repo.native.get_mode() != OSTree.RepoMode.BARE or os.geteuid() != 0 or repo.wants_verity:
+        return None
+    folder = repo.transaction_folder
+    objects = repo.objects_folder
+    if folder is None or objects is None:
+        return None
+    return Staging(folder, objects)
 
 
 class FileFacts(NamedTuple):
@@ -183,7 +194,7 @@ class ObjectStore:
         self,
         tree: str,
         dirmeta: str,
-        metadata: Mapping[str, GLib.Variant],
+        metadata: Mapping[str, GLib.Variant | tuple[str, object]],
         timestamp: int,
         parent: str | None = None,
     ) -> str:
@@ -192,7 +203,7 @@ class ObjectStore:
         Args:
             tree: checksum of the root's dirtree object.
             dirmeta: checksum of the root's dirmeta object.
-            metadata: what is written with it.
+            metadata: what is written with it: variants, or type strings with values.
             timestamp: seconds since 1970.
             parent: checksum of the commit before it.
         """
@@ -200,8 +211,12 @@ class ObjectStore:
             OSTree.MutableTree.new_from_checksum(self._native, tree, dirmeta), None
         )[1]
         assert isinstance(root, OSTree.RepoFile)  # noqa: S101 - the binding only promises a Gio.File
+        variants = {
+            key: GLib.Variant(*value) if isinstance(value, tuple) else value
+            for key, value in metadata.items()
+        }
         return self._native.write_commit_with_time(
-            parent, None, None, GLib.Variant("a{sv}", metadata), root, timestamp, None
+            parent, None, None, GLib.Variant("a{sv}", variants), root, timestamp, None
         )[1]
 
     def set_ref(self, ref: str, commit: str) -> None:

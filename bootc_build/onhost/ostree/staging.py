@@ -10,7 +10,7 @@ transaction syncs the file system and moves everything from there into ``objects
 a crash the next transaction of the same boot takes the folder over with all that is in it, so a file gets the
 name of an object only when it is complete; what has another name libostree removes. Where the folder is not
 found (another repository mode, another libostree), or the repository wants fs-verity, which libostree turns on
-file by file, `open_staging` gives None and the caller uses libostree's functions.
+file by file, `objects.open_staging` gives None and the caller uses libostree's functions.
 
 The checksum: SHA-256 of the file header, a GVariant ``(uuuusa(ayay))`` of owner, group, mode, device, link
 target and extended attributes, prefixed by its size, all numbers big-endian, and then of the content.
@@ -23,17 +23,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-import gi
-
-from bootc_build.onhost.ostree.repo import Repo
-
-gi.require_version("OSTree", "1.0")
-from gi.repository import GLib, OSTree  # noqa: E402 - the version has to be chosen first
+from bootc_build.onhost.ostree import gvariant
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-_S_IFREG: Final = 0o100000
+S_IFREG: Final = 0o100000
 _PARTIAL: Final = "bootc-"
 _HOLE_BYTES: Final = 64 * 1024
 _HOLE: Final = bytes(1024 * 1024)
@@ -130,11 +125,11 @@ class Staging:
     def _header(self, uid: int, gid: int, mode: int, xattrs: Mapping[bytes, bytes]) -> "_Hash":
         """A fresh hash that has already seen the file header."""
         if xattrs:
-            return hashlib.sha256(_encode_header(uid, gid, mode, xattrs))
+            return hashlib.sha256(header(uid, gid, S_IFREG | mode, xattrs))
         key = (uid, gid, mode)
         known = self._headers.get(key)
         if known is None:
-            known = self._headers[key] = hashlib.sha256(_encode_header(uid, gid, mode, {}))
+            known = self._headers[key] = hashlib.sha256(header(uid, gid, S_IFREG | mode, {}))
         return known.copy()
 
 
@@ -152,24 +147,23 @@ def _write_or_skip(fd: int, data: bytes) -> None:
         _write_all(fd, data)
 
 
-def _encode_header(uid: int, gid: int, mode: int, xattrs: Mapping[bytes, bytes]) -> bytes:
-    numbers = b"".join(n.to_bytes(4, "big") for n in (uid, gid, _S_IFREG | mode, 0))
-    # The numbers are fixed in front and the attributes come last; only the (empty) target's end is noted.
-    listed = GLib.Variant(
+def header(uid: int, gid: int, mode: int, xattrs: Mapping[bytes, bytes], target: str = "") -> bytes:
+    """What a file object's checksum covers before the content.
+
+    Args:
+        uid: owner.
+        gid: group.
+        mode: with the kind.
+        xattrs: extended attributes.
+        target: of a symbolic link.
+    """
+    numbers = b"".join(n.to_bytes(4, "big") for n in (uid, gid, mode, 0))
+    # The numbers are fixed in front and the attributes come last; only the target's end is noted.
+    link = target.encode() + b"\0"
+    listed = gvariant.encode(
         "a(ayay)", [(name + b"\0", value) for name, value in sorted(xattrs.items())]
     )
-    header = numbers + b"\0" + (listed.get_data_as_bytes().get_data() or b"")
-    width = 1 if len(header) + 1 <= 0xFF else 2 if len(header) + 2 <= 0xFFFF else 4  # noqa: PLR2004 - GVariant's limits
-    header += (len(numbers) + 1).to_bytes(width, "little")
-    return len(header).to_bytes(4, "big") + bytes(4) + header
-
-
-def open_staging(repo: Repo) -> Staging | None:
-    """The folder of the repository's open transaction, or None where libostree has to write itself."""
-    if repo.native.get_mode() != OSTree.RepoMode.BARE or os.geteuid() != 0 or repo.wants_verity:
-        return None
-    folder = repo.transaction_folder
-    objects = repo.objects_folder
-    if folder is None or objects is None:
-        return None
-    return Staging(folder, objects)
+    text = numbers + link + listed
+    width = 1 if len(text) + 1 <= 0xFF else 2 if len(text) + 2 <= 0xFFFF else 4  # noqa: PLR2004 - GVariant's limits
+    text += (len(numbers) + len(link)).to_bytes(width, "little")
+    return len(text).to_bytes(4, "big") + bytes(4) + text

@@ -1,0 +1,184 @@
+"""The objects of one layer in a folder of their own, written and checked without libostree.
+
+They are what a ``bare`` repository has: a file object is the file itself with its owner, mode and attributes, the
+others are serialised GVariants; each has its checksum for a name. Formats: ostree's ``ostree-core.h``
+(``OSTREE_COMMIT_GVARIANT_FORMAT``, ``OSTREE_DIRMETA_GVARIANT_FORMAT`` and, for the checksums of files, the header).
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+from bootc_build.onhost.ostree import gvariant
+from bootc_build.onhost.ostree.importer import META_DIFF_ID
+from bootc_build.onhost.ostree.staging import Staging, header
+from bootc_build.onhost.ostree.tree import Directory, encode
+
+_COMMIT: Final = "(a{sv}aya(say)sstayay)"
+_CHUNK: Final = 1 << 20
+# The kernel of a build machine with SELinux gives every file one; it is not the object's.
+_OF_THE_MACHINE: Final = b"security.selinux"
+
+
+class LayerObjects:
+    """A folder that objects are written to (see `onhost.ostree.importer.LayerStore`); a context manager.
+
+    Args:
+        folder: exists, and is empty.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._files = Staging(self._folder, self._folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        os.close(self._folder)
+
+    def write_file(
+        self, uid: int, gid: int, mode: int, xattrs: Mapping[bytes, bytes], data: bytes
+    ) -> str:
+        """A regular file in memory."""
+        return self._files.write_file(uid, gid, mode, xattrs, data)
+
+    def write_large_file(
+        self,
+        uid: int,
+        gid: int,
+        mode: int,
+        xattrs: Mapping[bytes, bytes],
+        *,
+        size: int,  # noqa: ARG002 - libostree wants it
+        chunks: Iterator[bytes],
+    ) -> str:
+        """A regular file piece by piece."""
+        return self._files.write_large_file(uid, gid, mode, xattrs, chunks=chunks)
+
+    def write_symlink(self, uid: int, gid: int, xattrs: Mapping[bytes, bytes], target: str) -> str:
+        """A symbolic link."""
+        seen = header(uid, gid, stat.S_IFLNK | 0o777, xattrs, target)
+        checksum = hashlib.sha256(seen).hexdigest()
+        if self._is_new(checksum, "file"):
+            name = _name(checksum, "file")
+            os.symlink(target, name, dir_fd=self._folder)
+            os.chown(name, uid, gid, dir_fd=self._folder, follow_symlinks=False)
+            path = f"/proc/self/fd/{self._folder}/{name}"
+            for key, value in xattrs.items():
+                os.setxattr(path, key, value, follow_symlinks=False)
+            os.utime(name, (0, 0), dir_fd=self._folder, follow_symlinks=False)
+        return checksum
+
+    def write_dirmeta(self, uid: int, gid: int, mode: int, xattrs: Mapping[bytes, bytes]) -> str:
+        """Owner, permissions and attributes of a directory."""
+        numbers = b"".join(n.to_bytes(4, "big") for n in (uid, gid, stat.S_IFDIR | mode))
+        listed = [(name + b"\0", value) for name, value in sorted(xattrs.items())]
+        return self._write(numbers + gvariant.encode("a(ayay)", listed), "dirmeta")
+
+    def write_directory(self, directory: Directory) -> str:
+        """The names in a directory."""
+        return self._write(encode(directory), "dirtree")
+
+    def write_commit(
+        self,
+        tree: str,
+        dirmeta: str,
+        metadata: Mapping[str, tuple[str, object]],
+        timestamp: int,
+    ) -> str:
+        """A commit without a parent."""
+        # Numbers are in the machine's order for GVariant and big-endian for ostree.
+        swapped = int.from_bytes(
+            gvariant.encode("t", timestamp), "big" if gvariant.encode("n", 1)[0] else "little"
+        )
+        roots = (bytes.fromhex(tree), bytes.fromhex(dirmeta))
+        return self._write(
+            gvariant.encode(_COMMIT, (metadata, b"", (), "", "", swapped, *roots)), "commit"
+        )
+
+    def has_file(self, checksum: str) -> bool:
+        """Whether there is such a file object."""
+        return os.access(
+            _name(checksum, "file"), os.F_OK, dir_fd=self._folder, follow_symlinks=False
+        )
+
+    def _write(self, data: bytes, kind: str) -> str:
+        checksum = hashlib.sha256(data).hexdigest()
+        if self._is_new(checksum, kind):
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+            fd = os.open(_name(checksum, kind), flags, 0o644, dir_fd=self._folder)
+            with open(fd, "wb") as file:  # noqa: PTH123 - by its descriptor
+                file.write(data)
+                file.flush()
+                # Whatever the umask.
+                os.fchmod(fd, 0o644)
+                os.utime(fd, (0, 0))
+        return checksum
+
+    def _is_new(self, checksum: str, kind: str) -> bool:
+        if os.access(_name(checksum, kind), os.F_OK, dir_fd=self._folder, follow_symlinks=False):
+            return False
+        with suppress(FileExistsError):
+            os.mkdir(checksum[:2], 0o755, dir_fd=self._folder)
+        return True
+
+
+def names(objects: Path) -> list[str]:
+    """The objects in a folder, as "ab/cdef….file", sorted."""
+    found = []
+    for folder in os.listdir(objects):  # noqa: PTH208 - names only
+        found += [f"{folder}/{name}" for name in os.listdir(objects / folder)]  # noqa: PTH208
+    return sorted(found)
+
+
+def diff_id(objects: Path, commit: str) -> str:
+    """Of which layer a commit is.
+
+    Raises:
+        OSError, ValueError, KeyError: it is none of a layer.
+    """
+    decoded = gvariant.decode(_COMMIT, (objects / _name(commit, "commit")).read_bytes())
+    assert isinstance(decoded, tuple)  # noqa: S101 - what such a type decodes to
+    return str(decoded[0][META_DIFF_ID])
+
+
+def is_whole(objects: Path, name: str) -> bool:
+    """Whether an object is what its name says: content, owner, mode, attributes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    path = f"{objects}/{name}"
+    wanted = name.partition(".")[0].replace("/", "")
+    if not name.endswith(".file"):
+        with open(path, "rb") as file:  # noqa: PTH123 - thousands of them
+            return hashlib.sha256(file.read()).hexdigest() == wanted
+    status = os.lstat(path)
+    target = os.readlink(path) if stat.S_ISLNK(status.st_mode) else ""  # noqa: PTH115 - likewise
+    xattrs = {
+        os.fsencode(key): os.getxattr(path, key, follow_symlinks=False)
+        for key in os.listxattr(path, follow_symlinks=False)
+    }
+    digest = hashlib.sha256(header(status.st_uid, status.st_gid, status.st_mode, xattrs, target))
+    without = None
+    if _OF_THE_MACHINE in xattrs:
+        del xattrs[_OF_THE_MACHINE]
+        without = hashlib.sha256(
+            header(status.st_uid, status.st_gid, status.st_mode, xattrs, target)
+        )
+    if stat.S_ISREG(status.st_mode):
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - likewise
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                if without is not None:
+                    without.update(chunk)
+    return wanted in (digest.hexdigest(), without.hexdigest() if without else "")
+
+
+def _name(checksum: str, kind: str) -> str:
+    return f"{checksum[:2]}/{checksum[2:]}.{kind}"
