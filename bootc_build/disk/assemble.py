@@ -1,7 +1,7 @@
 """Write a disk file from a plan and the trees: every byte goes straight to its place, once."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ def write_raw_disk(
     disk: Path,
     progress: Progress,
     workshops: Workshops = MappingProxyType({}),
+    *,
+    on_front: Callable[[int], None] = lambda _end: None,
 ) -> None:
     """Make the raw disk file ``disk``, sparse. It must not exist; a failure may leave it unfinished.
 
@@ -38,6 +40,7 @@ def write_raw_disk(
         disk: the file.
         progress: hears of the steps.
         workshops: where file systems other than ext4 are made.
+        on_front: is told before the root is written how many bytes in front of it are as they stay.
 
     Raises:
         MissingProgramError, CommandError, UserError, OSError (no space left).
@@ -56,6 +59,8 @@ def write_raw_disk(
             write_swap(plan, partition, disk)
         elif (content := _content(plan.layout, partition, trees)) is not None:
             progress.step(f"Writing the file system of {content.mountpoint}")
+            if partition.role is Role.ROOT:  # the last
+                on_front(partition.start)
             _fill(plan, partition, content, disk, workshops)
     if plan.layout.filesystem == "ext4":
         e2fsprogs.make_immutable(

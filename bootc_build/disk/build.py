@@ -88,6 +88,11 @@ class DiskRequest:
         """Bytes of the whole disk, if they were said."""
         return self.asked.size if self.size is None else self.size
 
+    @property
+    def manifest_of_raw(self) -> bool:
+        """Whether the raw disk's checksum is wanted."""
+        return self.manifest and bool(_AS_IT_IS.intersection(self.types))
+
     def kernel_arguments(self, configured: DiskConfiguration) -> tuple[str, ...]:
         """The user's, and what the types want besides."""
         return ec2.kernel_arguments(
@@ -143,13 +148,22 @@ def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
             contents = trees.settle(installed.trees, timestamp)
             raw = work / "disk.raw"
             planned = plan(contents, layout=installed.layout)
-            write_raw_disk(planned, installed.trees, raw, progress, installed.workshops)
+            checksums = uses.enter_context(Checksums())
+            begin = partial(checksums.begin_front, raw)
+            write_raw_disk(
+                planned,
+                installed.trees,
+                raw,
+                progress,
+                installed.workshops,
+                on_front=begin if request.manifest_of_raw else lambda _end: None,
+            )
             options = FormatOptions(
                 request.types, request.name, request.compression, identity, timestamp
             )
             # Its space is wanted for the formats that follow.
             with removing(installed.trees.root):
-                finished = _finish(request, provenance, raw, options, progress)
+                finished = _finish(request, provenance, raw, options, checksums, progress=progress)
         deliver.publish(finished.names, finished.manifest, finished.spare)
         return finished.disks
 
@@ -281,6 +295,8 @@ def _finish(
     provenance: Provenance,
     raw: Path,
     options: FormatOptions,
+    checksums: Checksums,
+    *,
     progress: Progress,
 ) -> _Finished:
     disk_bytes = raw.stat().st_size
@@ -288,18 +304,17 @@ def _finish(
     finished, spare = work / "finished", work / "replaced"
     for folder in (finished, spare):
         folder.mkdir()
-    with Checksums() as checksums:
-        begun = {}
-        if request.manifest and _AS_IT_IS.intersection(request.types):
-            # One for both, and while the others are written.
-            begun = dict.fromkeys(_AS_IT_IS, checksums.begin(raw))
-        files = write_formats(raw, finished, options, progress)
-        digests = [""] * len(files)
-        if request.manifest:
-            progress.step("Computing checksums")
-            for kind, file in files.items():
-                begun[kind] = begun.get(kind) or checksums.begin(file)
-            digests = [begun[kind].result() for kind in files]
+    begun = {}
+    if request.manifest_of_raw:
+        # One for both, and while the others are written.
+        begun = dict.fromkeys(_AS_IT_IS, checksums.begin(raw))
+    files = write_formats(raw, finished, options, progress)
+    digests = [""] * len(files)
+    if request.manifest:
+        progress.step("Computing checksums")
+        for kind, file in files.items():
+            begun[kind] = begun.get(kind) or checksums.begin(file)
+        digests = [begun[kind].result() for kind in files]
     written = []
     for (kind, file), digest in zip(files.items(), digests, strict=True):
         status = file.stat()

@@ -14,13 +14,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from bootc_build import __version__
 from bootc_build.disk.formats import DiskType, data_extents
 from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.interruption import signals_held
 from bootc_build.tools.sizes import MIB
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 MANIFEST_SUFFIX = "manifest.json"
 _MANIFEST_VERSION = 1
@@ -63,6 +66,10 @@ class Provenance:
     target: str
 
 
+# A hash, how many bytes it covers, and when it does.
+_Front = tuple["_Hash", int, Future[None]]
+
+
 class Checksums:
     """SHA-256 of files, in hex, computed while other things go on; a context manager.
 
@@ -72,6 +79,7 @@ class Checksums:
     def __init__(self) -> None:
         self._given_up = threading.Event()
         self._pool = ThreadPoolExecutor(os.cpu_count())
+        self._fronts: dict[Path, _Front] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -86,18 +94,36 @@ class Checksums:
         Raises:
             OSError: by the result, too.
         """
-        return self._pool.submit(self._sha256, file.open("rb"))
+        return self._pool.submit(self._sha256, file.open("rb"), self._fronts.pop(file, None))
 
-    def _sha256(self, content: IO[bytes]) -> str:
-        digest = hashlib.sha256()
+    def begin_front(self, file: Path, end: int) -> None:
+        """Begin with the first bytes of a file whose rest is not written yet; `begin` goes on with that.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if file not in self._fronts:
+            digest = hashlib.sha256()
+            done = self._pool.submit(self._add, digest, file.open("rb"), 0, end)
+            self._fronts[file] = (digest, end, done)
+
+    def _sha256(self, content: IO[bytes], front: "_Front | None") -> str:
+        digest, begin = hashlib.sha256(), 0
+        if front is not None:
+            digest, begin, done = front
+            done.result()
+        self._add(digest, content, begin, os.fstat(content.fileno()).st_size)
+        return digest.hexdigest()
+
+    def _add(self, digest: "_Hash", content: IO[bytes], at: int, stop: int) -> None:
+        """Add what a file has from one byte to another; the file is closed."""
         with content:
-            size = os.fstat(content.fileno()).st_size
-            at = 0
             # A hole is hashed without being read.
-            for start, end in (*data_extents(content.fileno(), size), (size, size)):
+            for start, past in (*data_extents(content.fileno(), stop), (stop, stop)):
+                end = min(past, stop)
                 while at < end and not self._given_up.is_set():
                     if at < start:
-                        part = _ZEROS[: start - at]
+                        part = _ZEROS[: min(start, end) - at]
                     else:
                         content.seek(at)
                         part = memoryview(content.read(min(end - at, len(_ZEROS))))
@@ -105,7 +131,6 @@ class Checksums:
                             raise OSError(errno.EIO, "The file became shorter", content.name)
                     digest.update(part)
                     at += len(part)
-        return digest.hexdigest()
 
 
 def manifest(provenance: Provenance, disks: Sequence[WrittenDisk]) -> str:

@@ -170,3 +170,17 @@ def test_manifest_has_names_sizes_and_checksums(tmp_path: Path) -> None:
         }
         for file in files
     ]
+
+
+@pytest.mark.parametrize("front", [0, 1, 4096, 700_000, 5_000_000, 9_000_000])
+def test_a_checksum_that_began_with_the_front_is_the_files(tmp_path: Path, front: int) -> None:
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
+        file.truncate(9_000_000)
+        file.write(os.urandom(700_000))
+    with Checksums() as checksums:
+        checksums.begin_front(disk, front)
+        with disk.open("r+b") as file:
+            file.seek(max(front, 6_000_000))
+            file.write(b"written later"[: 9_000_000 - file.tell()])
+        assert checksums.begin(disk).result() == hashlib.sha256(disk.read_bytes()).hexdigest()
