@@ -16,7 +16,7 @@ from bootc_build.onhost.lint.registry import check_names, lint_root
 from bootc_build.onhost.lint.root import Root
 from bootc_build.onhost.process import CommandError
 from bootc_build.onhost.progress import Progress
-from bootc_build.tools import buildah
+from bootc_build.tools import buildah, chroot
 from bootc_build.tools.buildah import WorkingContainer
 
 # What makes an image one that bootc installs: upstream's label, and ostree's.
@@ -89,7 +89,7 @@ def build_image(request: BuildRequest, progress: Progress) -> LintedImage:
 def _finish(built: str, skip: Collection[str], progress: Progress) -> LintedImage:
     """Refresh, label and lint what buildah built; the image that comes of it, without a name."""
     with mounted_image(built) as (container, root):
-        # Starting a program in the container takes as long as all lints: do both at once.
+        # The check takes as long as all lints: do both at once.
         with ThreadPoolExecutor(2) as beside:
             asked = beside.submit(_refresh_needed, container)
             looked = beside.submit(_missing_labels, built)
@@ -209,8 +209,12 @@ def _base_missing(name: str, said: str = "") -> UserError:
 
 def _refresh_needed(container: WorkingContainer) -> bool:
     """Whether packages changed what kernel, initramfs or caches are made of."""
-    if not (container.mount() / _REFRESH.lstrip("/")).is_file():
+    root = container.mount()
+    if not (root / _REFRESH.lstrip("/")).is_file():
         return False
+    quick = chroot.look(root, [_REFRESH, "--check"])
+    if quick in (0, _REFRESH_NEEDED):
+        return quick == _REFRESH_NEEDED
     try:
         container.run([_REFRESH, "--check"])
     except CommandError as error:
