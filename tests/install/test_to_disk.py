@@ -182,10 +182,13 @@ def test_a_file_is_no_disk_unless_said_so(
     assert "--via-loopback" in capsys.readouterr().err
 
 
-def test_encryption_says_what_to_do_instead(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--block-setup=tpm2-luks", "--source-imgref=oci:/x:y", "/dev/null"]
-    assert main(["install", "to-disk", *arguments]) == 1
-    assert "to-filesystem" in capsys.readouterr().err
+def test_a_file_cannot_be_encrypted_by_a_tpm(tmp_path: Path, image: Path) -> None:
+    file = sparse(tmp_path / "disk.raw")
+    done = to_disk(file, image, "--block-setup=tpm2-luks")
+    assert done.returncode == 1
+    assert "only this machine's TPM would open it" in done.stderr
+    assert loops_of(file) == ""
+    assert file.stat().st_blocks == 0
 
 
 @pytest.mark.parametrize(("text", "mib"), [("8192", 8192), ("8G", 8192), ("1T", 2**20), ("5m", 5)])

@@ -64,12 +64,6 @@ def _to_disk(args: argparse.Namespace) -> int:
             f"Block setup {setup} is not enabled in installation config.",
             f"Enabled: {', '.join(setups)}",
         )
-    if setup != "direct":
-        raise UserError(
-            "The block setup tpm2-luks cannot be made: this agent's GRUB and initramfs do not open it.",
-            "Use --block-setup direct, or make the encrypted volume and /boot yourself and run: "
-            "bootc install to-filesystem",
-        )
     filesystem = args.filesystem or configuration.root_fs_type or "ext4"
     target = disk.DiskTarget(
         path=args.device,
@@ -77,6 +71,7 @@ def _to_disk(args: argparse.Namespace) -> int:
         wipe=args.wipe,
         filesystem=filesystem,
         root_mib=None if args.root_size is None else disk.parse_root_size(args.root_size),
+        encrypted=setup == "tpm2-luks",
     )
     loaders = _bootloaders(args, configuration)
     chosen = bootloader.supported() if loaders is None else loaders

@@ -34,7 +34,9 @@ def _to_disk(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     disk.add_argument("device", type=Path, metavar="DEVICE", help="a disk, for example /dev/sdb")
     disk.add_argument("--wipe", action="store_true", help="lose what is on the disk")
     disk.add_argument(
-        "--block-setup", choices=BLOCK_SETUPS, help="how the root is laid on the disk: direct"
+        "--block-setup",
+        choices=BLOCK_SETUPS,
+        help="how the root is laid on the disk: direct (default), or encrypted with a key in this machine's TPM",
     )
     disk.add_argument("--filesystem", choices=FILESYSTEMS, help="of the root (default: ext4)")
     disk.add_argument(

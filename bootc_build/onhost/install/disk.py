@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from bootc_build.onhost import process
 from bootc_build.onhost.errors import UsageError, UserError
-from bootc_build.onhost.install import device, firmware
+from bootc_build.onhost.install import device, encryption, firmware
 from bootc_build.onhost.install.bootsector import SECTOR
 from bootc_build.onhost.install.filesystem import install_to_filesystem
 from bootc_build.onhost.install.request import InstallRequest
@@ -53,6 +53,7 @@ class DiskTarget:
         wipe: what is on it may be lost.
         filesystem: ``ext4``, ``xfs`` or ``btrfs``, for the root.
         root_mib: size of the root partition in MiB; None for all that is left.
+        encrypted: the root is a volume that only this machine's TPM opens.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class DiskTarget:
     wipe: bool
     filesystem: str
     root_mib: int | None
+    encrypted: bool = False
 
 
 def parse_root_size(text: str) -> int:
@@ -108,20 +110,26 @@ def install_to_disk(target: DiskTarget, wanted: InstallRequest, progress: Progre
         raise UserError(f"There is no disk layout for {os.uname().machine}.")
     disk = target.path.resolve()
     _check_kind(disk, loopback=target.loopback)
+    if target.encrypted:
+        _check_encryption(target)
     _check_free(disk, wipe=target.wipe)
     progress.step(f"Partitioning {target.path}")
     partitions = _partition(disk, partition_script(root_type, target.root_mib))
     progress.step("Making file systems")
     firmware.make_esp(disk, partitions[_ESP - 1])
     nodes = _loops if target.loopback else _kernel_nodes
-    with nodes(disk, [partitions[_BOOT - 1], partitions[_ROOT - 1]]) as (boot, root):
+    with (
+        nodes(disk, [partitions[_BOOT - 1], partitions[_ROOT - 1]]) as (boot, partition),
+        _volume(partition, encrypted=target.encrypted) as root,
+    ):
         boot_uuid = _make(boot, "ext4", "boot")
-        root_uuid = _make(root, target.filesystem, "root")
-        with _mounted(root, boot, target.filesystem) as point:
+        root_uuid = _make(root.node, target.filesystem, "root")
+        with _mounted(root.node, boot, target.filesystem) as point:
             complete = replace(
                 wanted,
                 root_path=point,
                 root_mount_spec=f"UUID={root_uuid}",
+                root_kargs=root.kargs,
                 boot_mount_spec=f"UUID={boot_uuid}",
                 boot_uuid=boot_uuid,
                 disk=disk,
@@ -160,6 +168,25 @@ def _check_kind(disk: Path, *, loopback: bool) -> None:
             f"{disk} is not a block device.",
             "Name a disk like /dev/sdb, or write to a file with --via-loopback.",
         )
+
+
+def _check_encryption(target: DiskTarget) -> None:
+    if target.loopback:
+        raise UserError(
+            "A file cannot be encrypted with tpm2-luks: only this machine's TPM would open it.",
+            "Install to a disk of the machine that is to boot from it, or use --block-setup direct.",
+        )
+    encryption.check()
+
+
+@contextmanager
+def _volume(partition: Path, *, encrypted: bool) -> Iterator[encryption.Volume]:
+    """The device for the root file system: the partition, or what an encrypted volume on it holds."""
+    if encrypted:
+        with encryption.made(partition) as volume:
+            yield volume
+    else:
+        yield encryption.Volume(partition, ())
 
 
 def _check_free(disk: Path, *, wipe: bool) -> None:
