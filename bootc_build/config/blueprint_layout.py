@@ -3,7 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from bootc_build.config.blueprint_records import Customizations, PartitionCustomization
+from bootc_build.config.blueprint_records import (
+    Customizations,
+    LogicalVolume,
+    PartitionCustomization,
+)
 from bootc_build.config.disk import FILE_SYSTEMS, mount_point_problems, repetitions
 from bootc_build.config.record import Problem
 
@@ -11,10 +15,10 @@ _TOP: Final = "customizations"
 _DISK: Final = f"{_TOP}.disk"
 _OWN: Final[Mapping[str, str]] = {"/": "root", "/boot": "boot", "/boot/efi": "esp"}
 _SECTOR: Final = 512
-LVM_REASON: Final = (
-    "A volume group is made by the device mapper, which needs root and a kernel that has it where the disk "
-    "is built; use plain or btrfs partitions"
-)
+LVM_REASON: Final = "Say the volumes in disk.yaml or a blueprint: docs/disk.md"
+# osbuild's names for what partitioning_mode = "lvm" makes, and for volumes without one.
+_ROOT_GROUP: Final = "rootvg"
+_GROUP: Final = "vg00"
 _FOUND_BY_TYPE: Final = (
     "The boot loader and systemd find this partition by the type and name that it has here"
 )
@@ -46,6 +50,17 @@ def layout_problems(custom: Customizations) -> Iterator[Problem]:
                 (f"{place}.subvolumes[{index}].mountpoint", each.mountpoint)
                 for index, each in enumerate(part.subvolumes)
             ]
+            points += [
+                (f"{place}.logical_volumes[{index}].mountpoint", volume.mountpoint or "")
+                for index, volume in enumerate(part.logical_volumes)
+            ]
+        groups = [
+            number for number, part in enumerate(custom.disk.partitions) if part.type == "lvm"
+        ]
+        for number in groups[1:]:
+            yield Problem(
+                f"{_DISK}.partitions[{number}].type", "is lvm for a second time", "One volume group"
+            )
     points = [(key, point) for key, point in points if point]
     yield from mount_point_problems((key, point) for key, point in points if point not in _OWN)
     yield from repetitions((key, point) for key, point in points if point in _OWN)
@@ -53,18 +68,15 @@ def layout_problems(custom: Customizations) -> Iterator[Problem]:
 
 def _mode_problems(custom: Customizations) -> Iterator[Problem]:
     place, mode = f"{_TOP}.partitioning_mode", custom.partitioning_mode
-    extra = any(each.mountpoint not in _OWN for each in custom.filesystem)
     if mode not in ("", "raw", "lvm", "auto-lvm", "btrfs"):
-        yield Problem(place, f"is {mode}", "Allowed: raw, auto-lvm, btrfs")
-    elif mode == "lvm" or (mode == "auto-lvm" and extra):
-        yield Problem(place, f"is {mode}, which cannot be honoured", LVM_REASON)
+        yield Problem(place, f"is {mode}", "Allowed: raw, lvm, auto-lvm, btrfs")
     elif mode and custom.disk is not None:
         yield Problem(place, f"is there beside '{_DISK}'", "Use one of them")
 
 
 def _partition_problems(part: PartitionCustomization, place: str) -> Iterator[Problem]:
     if part.type == "lvm":
-        yield Problem(f"{place}.type", "is lvm, which cannot be honoured", LVM_REASON)
+        yield from _group_problems(part, place)
         return
     if part.type == "btrfs":
         yield from _btrfs_problems(part, place)
@@ -78,6 +90,47 @@ def _partition_problems(part: PartitionCustomization, place: str) -> Iterator[Pr
     if part.minsize is None:
         yield Problem(f"{place}.minsize", "is missing")
     yield from _file_system_problems(part, place)
+
+
+def _group_problems(part: PartitionCustomization, place: str) -> Iterator[Problem]:
+    for key in ("subvolumes", "mountpoint", "label", "fs_type"):
+        if getattr(part, key):
+            yield Problem(f"{place}.{key}", "does not belong to a volume group")
+    for key in ("part_type", "part_label", "part_uuid"):
+        if getattr(part, key):
+            yield Problem(f"{place}.{key}", "cannot be honoured", _FOUND_BY_TYPE)
+    if not part.logical_volumes:
+        yield Problem(f"{place}.logical_volumes", "is missing")
+    for number, volume in enumerate(part.logical_volumes):
+        inside = f"{place}.logical_volumes[{number}]"
+        if volume.mountpoint in ("/boot", "/boot/efi"):
+            yield Problem(
+                f"{inside}.mountpoint",
+                f"is {volume.mountpoint}, which the boot loader does not find on a volume",
+                "Leave it out: every disk has a partition for it",
+            )
+        if volume.minsize is None:
+            yield Problem(f"{inside}.minsize", "is missing")
+        yield from _file_system_problems(_as_partition(volume), inside)
+
+
+def _as_partition(volume: LogicalVolume) -> PartitionCustomization:
+    return PartitionCustomization(
+        minsize=volume.minsize,
+        mountpoint=volume.mountpoint,
+        label=volume.label,
+        fs_type=volume.fs_type,
+    )
+
+
+def _volume_name(volume: LogicalVolume) -> str:
+    """A volume's name, or the one that osbuild gives one without."""
+    if volume.name:
+        return volume.name
+    if volume.fs_type == "swap":
+        return "swaplv"
+    path = (volume.mountpoint or "").strip("/").replace("/", "_")
+    return f"{path or 'root'}lv"
 
 
 def _btrfs_problems(part: PartitionCustomization, place: str) -> Iterator[Problem]:
@@ -139,6 +192,12 @@ def layout_document(custom: Customizations) -> tuple[dict[str, Any], dict[str, s
         )
     if custom.partitioning_mode == "btrfs":
         document.setdefault("root", {})["filesystem"] = "btrfs"
+    extras = document["filesystems"]
+    if custom.partitioning_mode == "lvm" or (custom.partitioning_mode == "auto-lvm" and extras):
+        document["volume-group"] = {"name": _ROOT_GROUP}
+        document.setdefault("root", {})["volume"] = "rootlv"
+        for each in extras:
+            each["volume"] = _volume_name(LogicalVolume(mountpoint=each["mountpoint"]))
     if custom.disk is not None:
         if custom.disk.minsize is not None:
             document["minimum-size"] = custom.disk.minsize
@@ -153,8 +212,17 @@ def _add(
     places: dict[str, str],
     part: PartitionCustomization,
     place: str,
+    volume: str | None = None,
 ) -> None:
     point = part.mountpoint or ""
+    if part.type == "lvm":
+        group = {"name": part.name or _GROUP, "minimum-size": part.minsize}
+        document["volume-group"] = _said(group)
+        places["volume-group"] = place
+        for number, each in enumerate(part.logical_volumes):
+            inside = f"{place}.logical_volumes[{number}]"
+            _add(document, places, _as_partition(each), inside, volume=_volume_name(each))
+        return
     if part.type == "btrfs":
         document["root"] = {
             "filesystem": "btrfs",
@@ -170,7 +238,7 @@ def _add(
         if key == "root":
             entry["filesystem"] = part.fs_type
         if key in ("root", "swap"):
-            entry["label"] = part.label
+            entry |= {"label": part.label, "volume": volume}
         document[key] = {**document.get(key, {}), **_said(entry)}
         places[key] = place
         return
@@ -182,6 +250,7 @@ def _add(
         "partition-type": part.part_type,
         "partition-label": part.part_label,
         "partition-uuid": part.part_uuid,
+        "volume": volume,
     }
     places[f"filesystems[{len(document['filesystems'])}]"] = place
     document["filesystems"].append(_said(entry))

@@ -90,7 +90,7 @@ class FilesystemCustomization(PlainRecord):
 
 
 class LogicalVolume(PlainRecord):
-    """A logical volume; known so that its keys are not called unknown."""
+    """A logical volume of an lvm partition."""
 
     name: str | None = None
     minsize: BlueprintSize | None = None

@@ -16,6 +16,13 @@ FileSystem = Literal["ext4", "btrfs", "xfs"]
 FILE_SYSTEMS: Final[tuple[FileSystem, ...]] = ("ext4", "btrfs", "xfs")
 RootLogin = Literal["yes", "no", "prohibit-password", "forced-commands-only"]
 
+# Names that LVM gives to volumes of its own (lvm(8)).
+_RESERVED: Final = ("snapshot", "pvmove")
+_RESERVED_PARTS: Final = (
+    *("_cdata", "_cmeta", "_corig", "_cvol", "_mimage", "_mlog", "_pmspare", "_rimage"),
+    *("_rmeta", "_tdata", "_tmeta", "_vdata", "_vorigin", "_wcorig", "_imeta", "_iorig"),
+)
+
 # Where files of a machine may be, as opposed to those of its image.
 MACHINE_PLACES: Final = ("/etc", "/var", "/home", "/root", "/srv", "/opt", "/mnt", "/usr/local")
 
@@ -63,6 +70,18 @@ Locale = Annotated[str, Field(pattern=r"^[A-Za-z_]+(\.[A-Za-z0-9-]+)?(@[A-Za-z]+
 Unit = Annotated[str, Field(pattern=r"^[A-Za-z0-9:_.\\@-]+$")]
 
 
+VolumeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,62}$")]
+
+
+class VolumeGroup(Record):
+    """A volume group of LVM, on a partition of its own, with one logical volume for each 'volume' that is said."""
+
+    name: VolumeName
+    """Its name."""
+    minimum_size: Size | None = None
+    """Bytes that its partition has at least; what no volume has stays free."""
+
+
 class Subvolume(Record):
     """A subvolume of a btrfs root."""
 
@@ -85,6 +104,8 @@ class Root(Record):
     """Bytes that its partition has at least."""
     subvolumes: tuple[Subvolume, ...] = ()
     """Of btrfs; without any, everything is in the file system's top level."""
+    volume: VolumeName | None = None
+    """Name of the logical volume that it is on; without one it has a partition. A volume does not grow by itself."""
 
 
 class Boot(Record):
@@ -112,6 +133,8 @@ class Swap(Record):
     """Bytes."""
     label: Word | None = None
     """Its label; "swap" without one."""
+    volume: VolumeName | None = None
+    """Name of the logical volume that it is on; without one it has a partition."""
 
 
 class ExtraFileSystem(Record):
@@ -133,6 +156,8 @@ class ExtraFileSystem(Record):
     """GPT type; Linux data without one."""
     partition_uuid: Uuid | None = None
     """GPT unique id; derived from image and configuration without one."""
+    volume: VolumeName | None = None
+    """Name of the logical volume that it is on; without one it has a partition."""
 
 
 class User(Record):
@@ -242,6 +267,8 @@ class DiskConfiguration(Record):
     """A swap partition."""
     filesystems: tuple[ExtraFileSystem, ...] = ()
     """Further file systems."""
+    volume_group: VolumeGroup | None = None
+    """For the root, swap and file systems that say a volume."""
     kernel_arguments: tuple[Line, ...] = ()
     """Added to the kernel's command line."""
     hostname: HostName | None = None
@@ -323,6 +350,7 @@ def _contradictions(found: DiskConfiguration) -> Iterator[Problem]:
     yield from repetitions(
         (f"users[{index}].uid", each.uid) for index, each in enumerate(found.users)
     )
+    yield from _volume_problems(found)
     places: list[File | Directory] = [*found.files, *found.directories]
     keys = [f"files[{n}].path" for n in range(len(found.files))]
     keys += [f"directories[{n}].path" for n in range(len(found.directories))]
@@ -330,6 +358,26 @@ def _contradictions(found: DiskConfiguration) -> Iterator[Problem]:
     for index, user in enumerate(found.users):
         if user.password is not None and user.password_hash is not None:
             yield Problem(f"users[{index}].password", "is there beside 'password-hash'")
+
+
+def _volume_problems(found: DiskConfiguration) -> Iterator[Problem]:
+    swap = found.swap.volume if found.swap else None
+    named = [("root.volume", found.root.volume), ("swap.volume", swap)]
+    for index, each in enumerate(found.filesystems):
+        named.append((f"filesystems[{index}].volume", each.volume))
+        for key in ("partition_label", "partition_type", "partition_uuid"):
+            if each.volume and getattr(each, key):
+                path = f"filesystems[{index}].{key.replace('_', '-')}"
+                yield Problem(path, "is there beside 'volume'", "A volume is in no partition table")
+    said = [(path, name) for path, name in named if name is not None]
+    if said and found.volume_group is None:
+        yield Problem(said[0][0], "is there without 'volume-group'", "Say its name")
+    if found.volume_group is not None and not said:
+        yield Problem("volume-group", "has no volume", "Say 'volume' of the root or another")
+    yield from repetitions(said)
+    for path, name in said:
+        if name.startswith(_RESERVED) or any(part in name for part in _RESERVED_PARTS):
+            yield Problem(path, f"is {name}, which LVM keeps for itself", "Choose another name")
 
 
 def repetitions(values: Iterable[tuple[str, object]]) -> Iterator[Problem]:

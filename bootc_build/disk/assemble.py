@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from bootc_build.disk import lvm
 from bootc_build.disk.plan import DiskPlan, Layout, Partition, Role, Subvolume
 from bootc_build.disk.trees import Trees
 from bootc_build.disk.workshop import Workshop, Workshops
@@ -54,7 +55,9 @@ def write_raw_disk(
     progress.step("Writing the EFI system partition")
     write_esp(plan, trees.esp, disk)
     remove_tree(trees.esp)
-    for partition in plan.partitions:
+    if plan.layout.group is not None:
+        write_volume_group(plan, disk)
+    for partition in plan.places:
         if partition.role is Role.SWAP:
             write_swap(plan, partition, disk)
         elif (content := _content(plan.layout, partition, trees)) is not None:
@@ -118,6 +121,29 @@ def write_esp(plan: DiskPlan, tree: Path, disk: Path) -> None:
     volume = FatVolume(disk, place.start, place.size, plan.timestamp)
     volume.format(plan.identity.esp_serial, ESP_LABEL)
     volume.copy_tree(tree)
+
+
+def write_volume_group(plan: DiskPlan, disk: Path) -> None:
+    """Make the partition of volumes a physical volume of LVM, with the plan's logical volumes."""
+    place, group = plan.partition(Role.VOLUMES), plan.layout.group
+    assert group is not None  # noqa: S101 - the caller looked
+    first = place.start + lvm.DATA_START
+    volumes = [
+        lvm.Volume(
+            each.volume, each.guid, (each.start - first) // lvm.EXTENT, each.size // lvm.EXTENT
+        )
+        for each in plan.volumes
+    ]
+    uuid = plan.identity.uuid
+    described = lvm.VolumeGroup(
+        group.name,
+        uuid("volume group"),
+        uuid("physical volume"),
+        place.size,
+        volumes,
+        plan.timestamp,
+    )
+    lvm.write_group(described, disk, place.start)
 
 
 def write_swap(plan: DiskPlan, partition: Partition, disk: Path) -> None:

@@ -10,7 +10,15 @@ from uuid import UUID
 
 from bootc_build.config.disk import DiskConfiguration, ExtraFileSystem, FileSystem
 from bootc_build.config.disk import Subvolume as ConfiguredSubvolume
-from bootc_build.disk.plan import BOOT_BYTES, ESP_BYTES, LINUX_DATA, Extra, Layout, Subvolume
+from bootc_build.disk.plan import (
+    BOOT_BYTES,
+    ESP_BYTES,
+    LINUX_DATA,
+    Extra,
+    Group,
+    Layout,
+    Subvolume,
+)
 from bootc_build.disk.settings.deployment import Deployment
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.install.configuration import InstallConfiguration
@@ -63,9 +71,10 @@ def image_layout(
     """
     if install.block[:1] == ("tpm2-luks",):
         raise UserError(
-            "The image wants its root encrypted (block = tpm2-luks in /usr/lib/bootc/install), which cannot be "
-            "done here: docs/disk.md says what is missing.",
-            "Name 'direct' first in the image's block, if an unencrypted root will do.",
+            "The image wants its root encrypted (block = tpm2-luks in /usr/lib/bootc/install), which only the "
+            "machine that has the TPM can do.",
+            "Run there: bootc install to-disk --block-setup tpm2-luks; or name 'direct' first in the image's "
+            "block, if an unencrypted root will do.",
         )
     image = Deployment(image_root, image_root / "var")
     root = wanted.root.filesystem or install.root_fs_type or _DEFAULT_FILESYSTEM
@@ -83,6 +92,8 @@ def image_layout(
     _check_label("root.label", layout.root_label, root)
     for kind in layout.kinds:
         _check_kernel(image_root, kind)
+    if layout.group is not None:
+        _check_lvm(image_root)
     return layout
 
 
@@ -99,12 +110,21 @@ def requested_layout(wanted: DiskConfiguration) -> Layout:
         swap_size=wanted.swap.size if wanted.swap else 0,
         swap_label=(wanted.swap.label if wanted.swap else None) or "swap",
         extras=tuple(
-            Extra(each.mountpoint, each.size, each.filesystem or root)
+            Extra(each.mountpoint, each.size, each.filesystem or root, volume=each.volume or "")
             for each in wanted.filesystems
         ),
         updates=1 if wanted.updates is None else wanted.updates,
         minimum=wanted.minimum_size or 0,
+        group=_group(wanted),
     )
+
+
+def _group(wanted: DiskConfiguration) -> Group | None:
+    group = wanted.volume_group
+    if group is None:
+        return None
+    swap = wanted.swap.volume if wanted.swap else None
+    return Group(group.name, group.minimum_size or 0, wanted.root.volume or "", swap or "")
 
 
 def _extra(wanted: ExtraFileSystem, image: Deployment, root: str) -> Extra:
@@ -123,6 +143,7 @@ def _extra(wanted: ExtraFileSystem, image: Deployment, root: str) -> Extra:
         name=wanted.partition_label or label,
         type_guid=UUID(wanted.partition_type) if wanted.partition_type else LINUX_DATA,
         guid=UUID(wanted.partition_uuid) if wanted.partition_uuid else None,
+        volume=wanted.volume or "",
     )
 
 
@@ -153,9 +174,10 @@ def _subvolume(wanted: ConfiguredSubvolume, image: Deployment) -> Subvolume:
 
 
 def root_flags(layout: Layout) -> tuple[str, ...]:
-    """Kernel arguments by which the root is found in its file system."""
-    name = layout.root_subvolume
-    return () if name is None else (f"rootflags=subvol={name}",)
+    """Kernel arguments by which the root is found: its logical volume, its subvolume."""
+    group, name = layout.group, layout.root_subvolume
+    flags = () if name is None else (f"rootflags=subvol={name}",)
+    return (f"rd.lvm.lv={group.name}/{group.root}", *flags) if group and group.root else flags
 
 
 def _check_distinct(points: Sequence[str]) -> None:
@@ -172,6 +194,15 @@ def _check_label(where: str, label: str, kind: str) -> None:
         raise UsageError(
             f"{where} is '{label}', which is too long for {kind}.",
             f"It may have {_LABEL_BYTES[kind]} bytes.",
+        )
+
+
+def _check_lvm(image_root: Path) -> None:
+    """Require what finds the volumes at boot, also in the initramfs that was made with it."""
+    if not any((image_root / place).exists() for place in ("usr/sbin/lvm", "usr/bin/lvm")):
+        raise UserError(
+            "The disk is to have a volume group, and the image has no LVM.",
+            "Install in the Containerfile: lvm2",
         )
 
 

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, Self
 from uuid import UUID, uuid5
 
+from bootc_build.disk import lvm
 from bootc_build.disk.capacity import capacity, smallest_size
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.sizes import GIB, MIB, in_words
@@ -47,6 +48,7 @@ class Role(Enum):
     SWAP = "swap"
     EXTRA = "extra"
     ROOT = "root"
+    VOLUMES = "lvm"
 
 
 LINUX_DATA = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
@@ -58,6 +60,7 @@ _TYPES = {
     Role.BOOT: LINUX_DATA,
     Role.SWAP: UUID("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f"),
     Role.EXTRA: LINUX_DATA,
+    Role.VOLUMES: lvm.PARTITION_TYPE,
 }
 # Architecture -> the type of its root partitions, and whether it knows BIOS.
 _ROOT_TYPES = {
@@ -80,6 +83,7 @@ class Extra:
         name: in the partition table.
         type_guid: GPT type.
         guid: GPT unique id, or None for a derived one.
+        volume: name of the logical volume that it is on instead of a partition; empty for none.
     """
 
     mountpoint: str
@@ -90,6 +94,24 @@ class Extra:
     name: str = ""
     type_guid: UUID = LINUX_DATA
     guid: UUID | None = None
+    volume: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The volume group of a disk.
+
+    Attributes:
+        name: its name.
+        minimum: bytes that its partition has at least.
+        root: name of the logical volume of the root; empty where that has a partition.
+        swap: the same of swap.
+    """
+
+    name: str
+    minimum: int = 0
+    root: str = ""
+    swap: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +140,7 @@ class Layout:
         updates: how many further versions of the system fit beside the first.
         minimum: of the whole disk at least.
         architecture: of the system, in the OCI's words.
+        group: the volume group, if there is one.
     """
 
     filesystem: str = "ext4"
@@ -133,6 +156,17 @@ class Layout:
     updates: int = 1
     minimum: int = 0
     architecture: str = "amd64"
+    group: Group | None = None
+
+    @property
+    def root_volume(self) -> str:
+        """The logical volume of the root; empty where it has a partition."""
+        return self.group.root if self.group else ""
+
+    @property
+    def swap_volume(self) -> str:
+        """The logical volume of swap; empty where it has a partition."""
+        return self.group.swap if self.group else ""
 
     @property
     def bios_boot_size(self) -> int:
@@ -159,11 +193,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Partition:
-    """One partition.
+    """One partition, or a logical volume as if it were one.
 
     Attributes:
         role: what it is for.
-        number: its place in the table, from 1.
+        number: its place in the table, from 1; of a volume, one that no partition has.
         start: first byte on the disk.
         size: length in bytes.
         type_guid: GPT type.
@@ -171,6 +205,7 @@ class Partition:
         name: in the partition table.
         attributes: numbers of the GPT attribute bits that are set.
         extra: the further file system that it is for.
+        volume: name of the logical volume; empty for a partition.
     """
 
     role: Role
@@ -182,6 +217,7 @@ class Partition:
     name: str
     attributes: tuple[int, ...] = ()
     extra: Extra | None = None
+    volume: str = ""
 
     @property
     def start_sector(self) -> int:
@@ -254,6 +290,7 @@ class DiskPlan:
         timestamp: seconds since the epoch, for every time that would otherwise be "now".
         partitions: in the order of the disk.
         layout: what was wanted.
+        volumes: the logical volumes, in the order of the disk; they lie in the partition of volumes.
     """
 
     size: int
@@ -261,10 +298,16 @@ class DiskPlan:
     timestamp: int
     partitions: tuple[Partition, ...]
     layout: Layout = Layout()
+    volumes: tuple[Partition, ...] = ()
+
+    @property
+    def places(self) -> tuple[Partition, ...]:
+        """All that something is written to, partitions and logical volumes, in the order of the disk: the root is last."""
+        return tuple(sorted((*self.partitions, *self.volumes), key=lambda place: place.start))
 
     def partition(self, role: Role) -> Partition:
-        """The partition with this role."""
-        return next(part for part in self.partitions if part.role is role)
+        """The partition, or the logical volume, with this role."""
+        return next(part for part in self.places if part.role is role)
 
 
 def plan_disk(
@@ -309,8 +352,9 @@ def plan_disk(
         )
     size = size // MIB * MIB
     left = size - _disk_with_root(layout, 0)
-    partitions = tuple(_partitions(identity, layout, layout.root_size or left))
-    return DiskPlan(size, identity, timestamp, partitions, layout)
+    partitions = tuple(_partitions(identity, layout, left))
+    volumes = tuple(_volumes(identity, layout, partitions))
+    return DiskPlan(size, identity, timestamp, partitions, layout, volumes)
 
 
 def smallest_disk(contents: Contents, layout: Layout = Layout()) -> int:
@@ -333,24 +377,42 @@ def _comfortable_root(contents: Contents, layout: Layout) -> int:
 
 
 def _disk_with_root(layout: Layout, root: int) -> int:
-    fixed = (layout.bios_boot_size, layout.esp_size, layout.boot_size, layout.swap_size)
-    sizes = (*fixed, *(each.size for each in layout.extras), root)
+    sizes = [size for _role, size, _extra in _wanted(layout) if size]
+    group = _group_size(layout, root) if layout.group else 0
+    sizes += [group, 0 if layout.root_volume else root]
     return 2 * _TABLE_BYTES + sum(_round_up(each, MIB) for each in sizes)
 
 
-def _partitions(identity: Identity, layout: Layout, root: int) -> Iterator[Partition]:
-    sizes = {
-        Role.BIOS_BOOT: layout.bios_boot_size,
-        Role.ESP: layout.esp_size,
-        Role.BOOT: layout.boot_size,
-        Role.SWAP: layout.swap_size,
-    }
-    wanted: list[tuple[Role, int, Extra | None]] = [
-        (role, size, None) for role, size in sizes.items() if size
-    ]
-    wanted += [(Role.EXTRA, each.size, each) for each in layout.extras]
-    # Last, so that it can grow.
-    wanted.append((Role.ROOT, root, None))
+def _wanted(layout: Layout) -> Iterator[tuple[Role, int, Extra | None]]:
+    """Partitions before the root and the volumes, with their sizes."""
+    yield Role.BIOS_BOOT, layout.bios_boot_size, None
+    yield Role.ESP, layout.esp_size, None
+    yield Role.BOOT, layout.boot_size, None
+    if not layout.swap_volume:
+        yield Role.SWAP, layout.swap_size, None
+    for extra in layout.extras:
+        if not extra.volume:
+            yield Role.EXTRA, extra.size, extra
+
+
+def _group_size(layout: Layout, root: int) -> int:
+    sizes = [each.size for each in layout.extras if each.volume]
+    sizes += [layout.swap_size] if layout.swap_volume else []
+    sizes += [root] if layout.root_volume else []
+    return max(lvm.group_size(sizes), layout.group.minimum if layout.group else 0)
+
+
+def _partitions(identity: Identity, layout: Layout, left: int) -> Iterator[Partition]:
+    """The partitions; the last one is the root, or the volumes that it is among, and has what is left."""
+    wanted = [each for each in _wanted(layout) if each[1]]
+    root = layout.root_size or left
+    if layout.group and not layout.root_volume:
+        wanted.append((Role.VOLUMES, _group_size(layout, 0), None))
+    if layout.root_volume:
+        wanted.append((Role.VOLUMES, _group_size(layout, 0) + left, None))
+    else:
+        # Last, so that it can grow.
+        wanted.append((Role.ROOT, root, None))
     start = _TABLE_BYTES
     for number, (role, size, extra) in enumerate(wanted, 1):
         length = _round_up(size, MIB)
@@ -368,6 +430,31 @@ def _partitions(identity: Identity, layout: Layout, root: int) -> Iterator[Parti
             name=extra.name if extra else role.value,
             attributes=(GROW_ATTRIBUTE,) if grows else (),
             extra=extra,
+        )
+        start += length
+
+
+def _volumes(
+    identity: Identity, layout: Layout, partitions: tuple[Partition, ...]
+) -> Iterator[Partition]:
+    """The logical volumes, one after the other; the root is last and has what is left, unless its size was said."""
+    if layout.group is None:
+        return
+    place = next(part for part in partitions if part.role is Role.VOLUMES)
+    wanted: list[tuple[Role, str, int, Extra | None]] = []
+    if layout.swap_volume:
+        wanted.append((Role.SWAP, layout.swap_volume, layout.swap_size, None))
+    wanted += [(Role.EXTRA, each.volume, each.size, each) for each in layout.extras if each.volume]
+    start, end = place.start + lvm.DATA_START, place.start + place.size
+    if layout.root_volume:
+        before = sum(_round_up(size, lvm.EXTENT) for _role, _name, size, _extra in wanted)
+        left = (end - start - before) // lvm.EXTENT * lvm.EXTENT
+        wanted.append((Role.ROOT, layout.root_volume, layout.root_size or left, None))
+    for number, (role, name, size, extra) in enumerate(wanted, len(partitions) + 1):
+        length = _round_up(size, lvm.EXTENT)
+        guid = identity.uuid(f"{name} logical volume")
+        yield Partition(
+            role, number, start, length, LINUX_DATA, guid, name, extra=extra, volume=name
         )
         start += length
 

@@ -16,6 +16,7 @@ from bootc_build.config.disk import (
     Subvolume,
     Swap,
     User,
+    VolumeGroup,
 )
 from bootc_build.config.document import parse_document
 from bootc_build.config.load import load_configuration
@@ -206,6 +207,58 @@ def test_subvolumes_of_a_btrfs_partition_are_those_of_the_root() -> None:
     )
 
 
+def test_logical_volumes_are_for_the_root_swap_and_file_systems() -> None:
+    found = parse(
+        """
+        [[customizations.disk.partitions]]
+        type = "lvm"
+        name = "vg"
+        minsize = "20 GiB"
+        [[customizations.disk.partitions.logical_volumes]]
+        name = "system"
+        minsize = "8 GiB"
+        mountpoint = "/"
+        fs_type = "xfs"
+        label = "sys"
+        [[customizations.disk.partitions.logical_volumes]]
+        minsize = "2 GiB"
+        mountpoint = "/var/lib/data"
+        fs_type = "ext4"
+        [[customizations.disk.partitions.logical_volumes]]
+        minsize = "1 GiB"
+        fs_type = "swap"
+        """
+    )
+    assert found == DiskConfiguration(
+        volume_group=VolumeGroup(name="vg", minimum_size=20 * GIB),
+        root=Root(filesystem="xfs", label="sys", minimum_size=8 * GIB, volume="system"),
+        swap=Swap(size=GIB, volume="swaplv"),
+        filesystems=(
+            ExtraFileSystem(
+                mountpoint="/var/lib/data",
+                size=2 * GIB,
+                filesystem="ext4",
+                volume="var_lib_datalv",
+            ),
+        ),
+    )
+
+
+@pytest.mark.parametrize(("mode", "extra"), [("lvm", ""), ("lvm", "/var"), ("auto-lvm", "/var")])
+def test_partitioning_modes_with_volumes(mode: str, extra: str) -> None:
+    text = f"[customizations]\npartitioning_mode = '{mode}'\n"
+    if extra:
+        text += f"[[customizations.filesystem]]\nmountpoint = '{extra}'\nminsize = '1 GiB'\n"
+    found = parse(text)
+    assert found.volume_group == VolumeGroup(name="rootvg")
+    assert found.root.volume == "rootlv"
+    assert [each.volume for each in found.filesystems] == (["varlv"] if extra else [])
+
+
+def test_auto_lvm_makes_no_volumes_for_the_root_alone() -> None:
+    assert parse("[customizations]\npartitioning_mode = 'auto-lvm'\n") == DiskConfiguration()
+
+
 def test_a_json_file_with_the_older_wrapping_is_read(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{"blueprint": {"customizations": {"user": [{"name": "foo"}]}}}')
@@ -265,9 +318,30 @@ REFUSED = {
         "'customizations.sshd.root-login' is \"maybe\"",
     ),
     "size": (partition("minsize = 'much'"), "'customizations.disk.partitions[0].minsize'"),
-    "lvm": (
+    "no volumes": (
         partition("type = 'lvm'\nname = 'vg'\nminsize = '1 GiB'"),
-        "'customizations.disk.partitions[0].type' is lvm, which cannot be honoured",
+        "'customizations.disk.partitions[0].logical_volumes' is missing",
+    ),
+    "/boot on a volume": (
+        partition(
+            "type = 'lvm'\nlogical_volumes = [{minsize = '1 GiB', mountpoint = '/boot', fs_type = 'ext4'}]"
+        ),
+        "'customizations.disk.partitions[0].logical_volumes[0].mountpoint' is /boot, which",
+    ),
+    "volume without a size": (
+        partition("type = 'lvm'\nlogical_volumes = [{mountpoint = '/', fs_type = 'ext4'}]"),
+        "'customizations.disk.partitions[0].logical_volumes[0].minsize' is missing",
+    ),
+    "two volume groups": (
+        2
+        * partition(
+            "type = 'lvm'\nlogical_volumes = [{minsize = 1, mountpoint = '/', fs_type = 'ext4'}]\n"
+        ),
+        "'customizations.disk.partitions[1].type' is lvm for a second time",
+    ),
+    "volume of a plain partition": (
+        partition("minsize = 1\nmountpoint = '/var'\nfs_type = 'ext4'\nname = 'vg'"),
+        "'customizations.disk.partitions[0].name' does not belong to a plain partition",
     ),
     "btrfs without a root": (
         partition(
@@ -307,10 +381,6 @@ REFUSED = {
         "[[customizations.filesystem]]\nmountpoint = '/'\nminsize = 1\n"
         + partition("mountpoint = '/var'\nfs_type = 'ext4'\nminsize = 1"),
         "'customizations.filesystem' is there beside 'customizations.disk'",
-    ),
-    "logical volumes by mode": (
-        custom("partitioning_mode = 'lvm'"),
-        "'customizations.partitioning_mode' is lvm, which cannot be honoured",
     ),
     "not TOML": ("[customizations", "config.toml is not valid TOML"),
 }

@@ -33,8 +33,8 @@ def test_everything_that_is_documented_is_read() -> None:
 def test_the_example_says_every_key_that_there_is() -> None:
     document = yaml.safe_load((PROJECT / "examples/disk.yaml").read_text())
     known = {field.alias for field in DiskConfiguration.model_fields.values()}
-    # The size of a disk is either exact or a minimum, and the base image has no keymaps.
-    assert set(document) == known - {"minimum-size", "keyboard"}
+    # The size of a disk is either exact or a minimum, and the base image has no keymaps and no LVM.
+    assert set(document) == known - {"minimum-size", "keyboard", "volume-group"}
 
 
 SUBVOLUME_AND_FILE_SYSTEM = """
@@ -122,6 +122,30 @@ WRONG = {
     "uid twice": (
         "users: [{name: a, uid: 1000}, {name: b, uid: 1000}]",
         ("'users[1].uid' is 1000, as 'users[0].uid' is",),
+    ),
+    "volume without a group": (
+        "root: {volume: a}",
+        ("'root.volume' is there without 'volume-group'",),
+    ),
+    "group without a volume": ("volume-group: {name: vg}", ("'volume-group' has no volume",)),
+    "volume twice": (
+        "volume-group: {name: vg}\nroot: {volume: a}\nswap: {size: 1G, volume: a}",
+        ("'swap.volume' is a, as 'root.volume' is",),
+    ),
+    "volume in the partition table": (
+        """
+        volume-group: {name: vg}
+        filesystems: [{mountpoint: /var/b, size: 1G, volume: b, partition-label: b}]
+        """,
+        ("'filesystems[0].partition-label' is there beside 'volume'",),
+    ),
+    "name that LVM wants": (
+        "volume-group: {name: vg}\nroot: {volume: pvmove0}",
+        ("'root.volume' is pvmove0, which LVM keeps for itself",),
+    ),
+    "name that is no volume's": (
+        "volume-group: {name: 'a b'}\nroot: {volume: a}",
+        ("'volume-group.name'",),
     ),
     "user that cannot be": ("users: [{name: Alice}]", ("'users[0].name'", "^[a-z_]")),
     "two passwords": (

@@ -17,6 +17,7 @@ from bootc_build.disk.formats import DiskType
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.process import run
 from bootc_build.onhost.progress import Silent
+from bootc_build.tools import grub_fstest
 from bootc_build.tools.buildah import remove_image, working_container
 from bootc_build.tools.e2fsprogs import Ext4Slot, read_file
 from bootc_build.tools.sizes import GIB, MIB
@@ -79,7 +80,8 @@ def configuration(text: str) -> DiskConfiguration:
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     tag = f"localhost/bootc-build-test/disk-{secrets.token_hex(4)}:1"
-    make_stand_in_image(tag, tmp_path_factory.mktemp("image"), extra=(f"{KERNEL}/modules.builtin",))
+    extra = (f"{KERNEL}/modules.builtin", "usr/sbin/lvm")
+    make_stand_in_image(tag, tmp_path_factory.mktemp("image"), extra=extra)
     yield tag
     remove_image(tag)
 
@@ -198,6 +200,51 @@ def test_a_btrfs_root_holds_the_deployment(image: str, tmp_path: Path) -> None:
     run(["btrfs", "restore", str(file), str(restored)])
     shared = restored / DEPLOYMENT / "usr/bin/true"
     assert shared.read_bytes() == b"\x7fELF"
+
+
+VOLUMES = """
+volume-group: {name: vg}
+boot: {size: 256 MiB}
+root: {volume: system, label: sys}
+swap: {volume: swap, size: 64 MiB}
+filesystems: [{mountpoint: /var/data, size: 99 MiB, volume: data}]
+"""
+
+
+def test_logical_volumes_hold_the_system(image: str, tmp_path: Path) -> None:
+    disk = make(image, tmp_path / "out", VOLUMES)
+    assert list(disk.places) == ["bios-boot", "esp", "boot", "lvm"]
+    assert disk.probe("lvm")["TYPE"] == "LVM2_member"
+    start, _size = disk.places["lvm"]
+    group = tmp_path / "group"
+    with group.open("wb") as file:
+        file.truncate(disk.places["lvm"][1])
+    place = ["conv=notrunc,sparse", f"skip={start}", "iflag=skip_bytes"]
+    run(["dd", f"if={disk.path}", f"of={group}", "bs=1M", *place])
+    said = run(["pvck", "--dump", "metadata", str(group)]).stdout
+    names = re.findall(r"^(\w+) \{\nid", said, re.MULTILINE)[2:]
+    counts = re.findall(r"extent_count = (\d+)", said)
+    firsts = re.findall(r'"pv0", (\d+)', said)
+    assert names == ["swap", "data", "system"]
+    extent = 4 * MIB
+    volumes = {
+        name: (start + MIB + int(first) * extent, int(count) * extent)
+        for name, first, count in zip(names, firsts, counts, strict=True)
+    }
+    assert volumes["data"][1] == 100 * MIB
+    inside = replace(disk, places={**volumes, "root": volumes["system"]})
+    kinds = {name: inside.probe(name)["TYPE"] for name in names}
+    assert kinds == {"swap": "swap", "data": "ext4", "system": "ext4"}
+    for name in ("data", "system"):
+        run(["e2fsck", "-f", "-n", inside.ext4(name).device])
+    assert f"UUID={inside.probe('data')['UUID']} /var/data ext4" in inside.read("/etc/fstab")
+    # GRUB has a reader of its own.
+    assert {f"lvm/vg-{name}" for name in names} <= set(grub_fstest.devices(disk.path))
+    said_to_installer = grub_fstest.GrubTree(disk.path, "lvm/vg-system").read("/arguments")
+    assert said_to_installer is not None
+    assert b"--karg rd.lvm.lv=vg/system" in said_to_installer
+    again = make(image, tmp_path / "again", VOLUMES)
+    run(["cmp", str(disk.path), str(again.path)])
 
 
 OLD = {

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from bootc_build.config.disk import DiskConfiguration, ExtraFileSystem, Root, Subvolume
+from bootc_build.config.disk import DiskConfiguration, ExtraFileSystem, Root, Subvolume, VolumeGroup
 from bootc_build.disk.layout import Overrides, image_layout, root_flags
+from bootc_build.disk.plan import Group
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install.configuration import InstallConfiguration
 from bootc_build.tools.sizes import GIB
@@ -118,3 +119,20 @@ def test_an_image_that_wants_encryption_is_refused_not_installed_without(image: 
         image_layout(DiskConfiguration(), image, InstallConfiguration(block=("tpm2-luks",)))
     either = InstallConfiguration(block=("direct", "tpm2-luks"))
     assert image_layout(DiskConfiguration(), image, either).filesystem == "ext4"
+
+
+def test_a_volume_group_needs_an_image_with_lvm(image: Path) -> None:
+    wanted = DiskConfiguration(
+        volume_group=VolumeGroup(name="vg", minimum_size=5 * GIB),
+        root=Root(volume="system"),
+        filesystems=(ExtraFileSystem(mountpoint="/var/x", size=GIB, volume="x"),),
+    )
+    with pytest.raises(UserError, match="no LVM") as refused:
+        image_layout(wanted, image, InstallConfiguration())
+    assert "lvm2" in refused.value.remedy
+    (image / "usr/sbin").mkdir()
+    (image / "usr/sbin/lvm").touch()
+    layout = image_layout(wanted, image, InstallConfiguration())
+    assert layout.group == Group("vg", 5 * GIB, root="system")
+    assert layout.extras[0].volume == "x"
+    assert root_flags(layout) == ("rd.lvm.lv=vg/system",)

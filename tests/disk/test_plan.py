@@ -5,12 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bootc_build.disk import lvm
 from bootc_build.disk.capacity import capacity
 from bootc_build.disk.plan import (
     BOOT_BYTES,
     MACHINE_BYTES,
     Contents,
     Extra,
+    Group,
     Identity,
     Layout,
     Role,
@@ -96,6 +98,54 @@ def test_a_minimum_makes_disk_or_root_larger_and_never_smaller() -> None:
     assert large.size == 50 * GIB
     root = plan_disk(IDENTITY, CONTENTS, timestamp=0, layout=Layout(root_minimum=50 * GIB))
     assert root.partition(Role.ROOT).size == 50 * GIB
+
+
+VOLUMES = Layout(
+    swap_size=100 * MIB,
+    extras=(Extra("/var/data", GIB + 1, volume="data"), Extra("/var/home", GIB, name="home")),
+    group=Group("vg", root="system", swap="swap"),
+)
+
+
+@given(root=st.integers(0, 40 * GIB), size=st.none() | st.integers(4 * GIB, 100 * GIB))
+def test_volumes_lie_in_whole_extents_inside_their_partition(root: int, size: int | None) -> None:
+    try:
+        plan = plan_disk(IDENTITY, Contents(root), timestamp=0, size=size, layout=VOLUMES)
+    except UsageError:
+        assert size is not None
+        assert size < smallest_disk(Contents(root), VOLUMES)
+        return
+    place = plan.partition(Role.VOLUMES)
+    assert place is plan.partitions[-1]
+    assert place.start + place.size <= plan.size - MIB
+    assert [each.volume for each in plan.volumes] == ["swap", "data", "system"]
+    end = place.start + lvm.DATA_START
+    for volume in plan.volumes:
+        assert volume.start == end
+        assert volume.size % lvm.EXTENT == 0
+        end = volume.start + volume.size
+    assert place.start + place.size - lvm.EXTENT < end <= place.start + place.size
+    assert plan.partition(Role.ROOT).size > root
+    assert plan.partition(Role.ROOT).attributes == ()
+    assert len({each.number for each in plan.places}) == len(plan.places)
+
+
+def test_a_group_without_the_root_is_as_large_as_said_and_the_root_still_grows() -> None:
+    layout = replace(VOLUMES, group=Group("vg", minimum=5 * GIB), swap_size=0)
+    plan = plan_disk(IDENTITY, CONTENTS, timestamp=0, layout=layout)
+    assert plan.partition(Role.VOLUMES).size == 5 * GIB
+    assert plan.partitions[-1].role is Role.ROOT
+    assert plan.partitions[-1].attributes
+    assert plan.places[-1].role is Role.ROOT
+    [data] = plan.volumes
+    assert data.size == GIB + lvm.EXTENT
+
+
+def test_a_volume_of_the_root_with_a_size_leaves_the_rest_of_the_group_free() -> None:
+    layout = replace(VOLUMES, root_size=2 * GIB)
+    plan = plan_disk(IDENTITY, CONTENTS, timestamp=0, size=20 * GIB, layout=layout)
+    assert plan.partition(Role.ROOT).size == 2 * GIB
+    assert plan.partition(Role.VOLUMES).size > 15 * GIB
 
 
 # Layout and contents that do not fit, and what is said.
