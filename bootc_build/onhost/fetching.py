@@ -142,7 +142,7 @@ class LayerFetcher:
         self._opened: Source | None = opened
         self._progress = progress
         self._tally = tally
-        self._again = _pinned(image, manifest_digest)
+        self._again = pinned(image, manifest_digest)
         # Other transports than a registry unpack or lock something for each reader.
         self._parallel = _PARALLEL if image.transport == "registry" else 1
         self._stop = threading.Event()
@@ -324,7 +324,7 @@ def _closing(connection: _Connection) -> Iterator[None]:
     connection.lent = lent
 
 
-def _pinned(image: ImageReference, manifest_digest: str) -> ImageReference:
+def pinned(image: ImageReference, manifest_digest: str) -> ImageReference:
     """The same image by its digest, so that a tag that moves meanwhile moves nothing here.
 
     Where policy.json has rules the name stays: a signature may be for the tag alone.

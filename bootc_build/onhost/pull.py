@@ -8,13 +8,20 @@ next pull goes on with the first that is missing.
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.fetching import LayerFetcher, MissingLayer, Source, Tally, Write
+from bootc_build.onhost.fetching import (
+    LayerFetcher,
+    MissingLayer,
+    Source,
+    Tally,
+    Write,
+    pinned,
+)
 from bootc_build.onhost.oci import retry
 from bootc_build.onhost.oci.layout import open_source
 from bootc_build.onhost.oci.manifest import (
@@ -43,6 +50,7 @@ __all__ = [
     "load_image_metadata",
     "probe",
     "pull",
+    "restore",
 ]
 
 # Machine names of the kernel in OCI's (Go's) words.
@@ -126,16 +134,7 @@ def pull(
         repo.disable_fsync()
     recorded = target or image
 
-    with ExitStack() as resources:
-
-        def open_and_ask() -> tuple[Source, RemoteImage]:
-            with ExitStack() as trying:
-                source = trying.enter_context(open_source(image))
-                answer = _describe(source)
-                resources.push(trying.pop_all())
-                return source, answer
-
-        opened, remote = retry.retrying(open_and_ask, retry.BACKOFF, on_wait=progress.step)
+    with _asked(image, progress) as (opened, remote):
         present = _already_present(repo, recorded, remote)
         if present is not None:
             return present
@@ -151,6 +150,57 @@ def pull(
     return PulledImage(commit, remote.manifest_digest, remote.manifest, remote.config, False)
 
 
+def restore(
+    repo: Repo,
+    image: ImageReference,
+    known: ImageMetadata,
+    *,
+    timestamp: int,
+    before: Callable[[], None],
+    progress: Progress,
+) -> str:
+    """Fetch the layers of an image that the repository lacks, and merge it again; no image's ref is moved.
+
+    Args:
+        repo: where the image was damaged.
+        image: where it came from; exactly the known manifest is asked for.
+        known: what the repository knows of it.
+        timestamp: of its commit, in seconds since 1970.
+        before: called when the source has answered, before anything is fetched.
+        progress: hears of every layer.
+
+    Returns:
+        The commit, whose objects are all there again.
+
+    Raises:
+        UserError: it cannot be had any more, or the reference means another image now.
+    """
+    with _asked(pinned(image, known.manifest_digest), progress) as (opened, remote):
+        if known.manifest.config.digest != remote.manifest.config.digest:
+            raise UserError(
+                f"'{image.display}' is another image now ({remote.manifest_digest}) than {known.manifest_digest}.",
+                "Queue that one with: bootc upgrade",
+            )
+        before()
+        base, layers = _bring(repo, image, opened, remote, progress, labelled=False)
+    return write_merge_commit(repo, known, layers, None, base=base, fallback_time=timestamp)
+
+
+@contextmanager
+def _asked(image: ImageReference, progress: Progress) -> Iterator[tuple[Source, RemoteImage]]:
+    """An image's source, and what it says that the image is."""
+    with ExitStack() as resources:
+
+        def open_and_ask() -> tuple[Source, RemoteImage]:
+            with ExitStack() as trying:
+                source = trying.enter_context(open_source(image))
+                answer = _describe(source)
+                resources.push(trying.pop_all())
+                return source, answer
+
+        yield retry.retrying(open_and_ask, retry.BACKOFF, on_wait=progress.step)
+
+
 def _importing(remote: RemoteImage, *, completed: bool) -> Steps:
     name, text = "importing", "Importing Image"
     part = Part(name, text, completed)
@@ -164,9 +214,13 @@ def _bring(
     remote: RemoteImage,
     progress: Progress,
     *,
-    spare: int,
+    spare: int = 0,
+    labelled: bool = True,
 ) -> tuple[str | None, list[tuple[Layer, str]]]:
-    """Fetch what is missing; the base commit (of an image that has one) and the ordinary layers' commits."""
+    """Fetch what is missing; the base commit (of an image that has one) and the ordinary layers' commits.
+
+    ``labelled``: the SELinux policy that is here already is most probably the image's, and can be read.
+    """
     known = known_layers(repo)
     planned = _plan(repo, remote, known)
     missing = _distinct(planned)
@@ -182,7 +236,7 @@ def _bring(
         commits = _ensure(repo, fetcher, planned[:count], _write_base, progress)
         base = commits[0][1]
         finish_commit(repo, base, remote.config.labels.get(LABEL_OSTREE_COMMIT, ""))
-    with _expected_labels(repo, image, base) as labels:
+    with _expected_labels(repo, image, base) if labelled else nullcontext() as labels:
         write = partial(import_layer, labels=labels)
         layers = _ensure(repo, fetcher, planned[count:], lambda _number: write, progress)
     return base, layers

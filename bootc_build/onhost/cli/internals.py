@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootc_build.onhost.cli.output import say
+from bootc_build.onhost.cli.output import TextProgress, say
 from bootc_build.onhost.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fsck = verbs.add_parser("fsck", help="check refs, images, objects, boot entries, deployments")
     fsck.add_argument("--format", choices=("humanreadable", "json"), default="humanreadable")
     fsck.add_argument(
-        "--repair", action="store_true", help="remove refs that lead nowhere and half deployments"
+        "--repair",
+        action="store_true",
+        help="fetch what is damaged again, remove what leads nowhere and half deployments",
     )
     fsck.add_argument(
         "--sysroot",
@@ -100,7 +102,13 @@ def _fsck(args: argparse.Namespace) -> int:
 
 
 def _checks(args: argparse.Namespace, stack: ExitStack) -> "Iterator[Check]":
-    from bootc_build.onhost.host.fsck import Check, Finding, fsck  # noqa: PLC0415
+    from bootc_build.onhost.host import boot_record  # noqa: PLC0415
+    from bootc_build.onhost.host.fsck import (  # noqa: PLC0415
+        Check,
+        Finding,
+        fsck,
+        remove_dangling_entries,
+    )
     from bootc_build.onhost.host.running import require_booted_host  # noqa: PLC0415
 
     if args.sysroot is None:
@@ -109,9 +117,18 @@ def _checks(args: argparse.Namespace, stack: ExitStack) -> "Iterator[Check]":
         sysroot = _open(args, stack)
     except UserError as error:
         # libostree reads boot entries and deployments when it opens a sysroot.
-        yield Check("sysroot", (Finding(error.fact),))
-        return
-    yield from fsck(sysroot, repair=args.repair)
+        finding = Finding(error.fact)
+        removed = None
+        if args.repair:
+            command_line = "" if args.sysroot else boot_record.read_command_line()
+            removed = remove_dangling_entries(args.sysroot or Path("/"), command_line)
+        if removed is None:
+            yield Check("sysroot", (finding,))
+            return
+        yield removed
+        sysroot = _open(args, stack)
+    progress = TextProgress(quiet=args.format == "json")
+    yield from fsck(sysroot, repair=args.repair, progress=progress)
 
 
 def _open(args: argparse.Namespace, stack: ExitStack) -> "Sysroot":

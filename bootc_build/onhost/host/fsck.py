@@ -1,16 +1,17 @@
 """Check a system's consistency: refs, images, objects, boot entries, deployments.
 
-Nothing is changed unless asked for, and then only what cannot be needed: refs that lead nowhere, and directories
-of deployments that no boot entry leads to.
+Nothing is changed unless asked for. Then what cannot be needed is removed (refs that lead nowhere, directories of
+deployments that no boot entry leads to), damaged objects are fetched again, and kernels in /boot are copied again from
+their deployments. The boot entry of the running system is never touched.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.host import boot_entries
 from bootc_build.onhost.host.status import tracked_image
 from bootc_build.onhost.oci.refnames import (
     BASE_IMAGE_PREFIX,
@@ -18,12 +19,15 @@ from bootc_build.onhost.oci.refnames import (
     LAYER_PREFIX,
     layer_ref,
 )
+from bootc_build.onhost.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from bootc_build.onhost.ostree.sysroot import Sysroot
+    from bootc_build.onhost.ostree.verify import DamagedObject
 
 _PREFIXES: Final = (IMAGE_PREFIX, LAYER_PREFIX, BASE_IMAGE_PREFIX)
-_BOOT_ENTRY: Final = re.compile(r"(?:^| )ostree=(\S+)")
+# Below a damaged directory more may be damaged, which is only seen when the directory is whole.
+_ROUNDS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,22 @@ class Check:
         return {"name": self.name, "ok": self.ok, "findings": found}
 
 
-def fsck(sysroot: "Sysroot", *, repair: bool = False) -> Iterator[Check]:
+def fsck(
+    sysroot: "Sysroot", *, repair: bool = False, progress: Progress | None = None
+) -> Iterator[Check]:
     """Run all checks, one after the other.
 
     Args:
         sysroot: what to check; with ``repair``, opened for writing and locked.
         repair: mend what can be mended without risk.
+        progress: hears of what is fetched.
     """
+    repairs: dict[str, Callable[[Sysroot], Iterable[str]]] = {
+        "refs": _remove_dangling,
+        "objects": lambda sysroot: _mend_objects(sysroot, progress or Silent()),
+        "boot-entries": _mend_kernels,
+        "deployments": _remove_strays,
+    }
     checks: dict[str, Callable[[Sysroot], Iterable[Finding]]] = {
         "etc-resolvconf": _resolvconf,
         "refs": _refs,
@@ -93,12 +106,15 @@ def fsck(sysroot: "Sysroot", *, repair: bool = False) -> Iterator[Check]:
     for name, check in checks.items():
         findings = tuple(check(sysroot))
         if repair and any(each.repairable for each in findings):
-            _REPAIRS[name](sysroot)
-            left = {each.message for each in check(sysroot)}
-            findings = tuple(
+            problems = tuple(repairs[name](sysroot))
+            left = {each.message: each for each in check(sysroot)}
+            mended = [
                 replace(each, repaired=each.repairable and each.message not in left)
                 for each in findings
-            )
+            ]
+            known = {each.message for each in findings}
+            new = [each for message, each in left.items() if message not in known]
+            findings = (*mended, *new, *map(Finding, problems))
         yield Check(name, findings)
 
 
@@ -121,9 +137,10 @@ def _refs(sysroot: "Sysroot") -> Iterator[Finding]:
         yield Finding(f"The ref {ref} names commit {commit}, which is missing", repairable=True)
 
 
-def _remove_dangling(sysroot: "Sysroot") -> None:
+def _remove_dangling(sysroot: "Sysroot") -> Iterable[str]:
     for ref, _commit in _dangling(sysroot):
         sysroot.repo.set_ref(ref, None)
+    return ()
 
 
 def _images(sysroot: "Sysroot") -> Iterator[Finding]:
@@ -160,7 +177,7 @@ def _layers(sysroot: "Sysroot") -> Iterator[Finding]:
                 )
 
 
-def _objects(sysroot: "Sysroot") -> Iterator[Finding]:
+def _damaged(sysroot: "Sysroot") -> "Iterator[DamagedObject]":
     from bootc_build.onhost.ostree.verify import damaged_objects  # noqa: PLC0415
 
     repo = sysroot.repo
@@ -168,26 +185,85 @@ def _objects(sysroot: "Sysroot") -> Iterator[Finding]:
     commits = [each.checksum for each in sysroot.deployments()]
     commits += [commit for prefix in _PREFIXES for commit in repo.refs(prefix).values()]
     wanted = [each for each in dict.fromkeys(commits) if each not in dangling]
-    for each in damaged_objects(repo, wanted):
+    return damaged_objects(repo, wanted)
+
+
+def _objects(sysroot: "Sysroot") -> Iterator[Finding]:
+    for each in _damaged(sysroot):
         what = "is missing" if each.missing else "is corrupt"
-        yield Finding(f"Object {each.name} {what}: {each.path} of {each.commit[:12]}")
+        where = f"{each.path} of {each.commit[:12]}"
+        yield Finding(f"Object {each.name} {what}: {where}", repairable=True)
+
+
+def _mend_objects(sysroot: "Sysroot", progress: Progress) -> list[str]:
+    from bootc_build.onhost.host.repair import mend_objects  # noqa: PLC0415 - seldom needed
+
+    unfetched: tuple[str, ...] = ()
+    unreplaced: list[str] = []
+    tried: set[str] = set()
+    names = {each.name for each in _damaged(sysroot)}
+    for _round in range(_ROUNDS):
+        if not names - tried:
+            break
+        mended = mend_objects(sysroot, names, progress)
+        tried |= names
+        unfetched = mended.unfetched
+        unreplaced += mended.unreplaced
+        names = {each.name for each in _damaged(sysroot)}
+    # What two images share may have come with the other one.
+    return [*(unfetched if names else ()), *unreplaced]
 
 
 def _boot_entries(sysroot: "Sysroot") -> Iterator[Finding]:
     boot = sysroot.path / "boot"
-    entries = sorted((boot / "loader/entries").glob("ostree-*.conf"))
+    entries = boot_entries.read_entries(sysroot.path)
     if not entries:
         yield Finding(f"There is no boot entry in {boot}/loader/entries")
+    damaged = {each.folder for each in boot_entries.damaged_kernels(sysroot.path)}
     for entry in entries:
-        fields = dict(line.split(" ", 1) for line in entry.read_text().splitlines() if " " in line)
         for key in ("linux", "initrd"):
-            name = fields.get(key, "").strip().removeprefix("/boot").lstrip("/")
+            name = entry.boot_file(key)
             if not name or not (boot / name).is_file():
-                yield Finding(f"{entry.name} names a file that is not there: {key} /{name}")
-        found = _BOOT_ENTRY.search(fields.get("options", ""))
-        target = found[1].lstrip("/") if found else ""
-        if not target or not (sysroot.path / target).exists():
-            yield Finding(f"{entry.name} leads to no deployment: ostree=/{target}")
+                yield Finding(
+                    f"{entry.file.name} names a file that is not there: {key} /{name}",
+                    repairable=bool(name) and (boot / name).parent in damaged,
+                )
+        if entry.deployment is None:
+            yield Finding(f"{entry.file.name} leads to no deployment: ostree={entry.argument}")
+    for folder in sorted(damaged):
+        yield Finding(
+            f"Kernel and initramfs in {folder} are not those of their deployment", repairable=True
+        )
+
+
+def _mend_kernels(sysroot: "Sysroot") -> Iterator[str]:
+    for each in boot_entries.damaged_kernels(sysroot.path):
+        try:
+            boot_entries.mend_kernel(each)
+        except UserError as error:
+            yield error.fact
+
+
+def remove_dangling_entries(root: Path, command_line: str) -> Check | None:
+    """Remove boot entries that lead to no deployment, which keep libostree from reading any.
+
+    Args:
+        root: of the disk.
+        command_line: of the running kernel, whose entry stays.
+
+    Returns:
+        What was removed; None for nothing.
+
+    Raises:
+        UserError: /boot cannot be written.
+    """
+    gone = boot_entries.drop_dangling(root, command_line)
+    return Check("sysroot", tuple(_removed(each) for each in gone)) if gone else None
+
+
+def _removed(entry: boot_entries.BootEntry) -> Finding:
+    message = f"{entry.file.name} leads to no deployment: ostree={entry.argument}"
+    return Finding(message, repairable=True, repaired=True)
 
 
 def _strays(sysroot: "Sysroot") -> list[Path]:
@@ -209,11 +285,6 @@ def _deployments(sysroot: "Sysroot") -> Iterator[Finding]:
             yield Finding(f"{root} has no origin file")
 
 
-def _remove_strays(sysroot: "Sysroot") -> None:
+def _remove_strays(sysroot: "Sysroot") -> Iterable[str]:
     sysroot.cleanup()
-
-
-_REPAIRS: Final[dict[str, Callable[["Sysroot"], None]]] = {
-    "refs": _remove_dangling,
-    "deployments": _remove_strays,
-}
+    return ()
