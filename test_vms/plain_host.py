@@ -6,7 +6,8 @@ from pathlib import Path
 
 from bootc_build.disk import trees
 from bootc_build.disk.assemble import write_raw_disk
-from bootc_build.disk.plan import Identity, plan_disk
+from bootc_build.disk.identity import Identity
+from bootc_build.disk.plan import plan_disk
 from bootc_build.onhost.host.origin import Origin
 from bootc_build.onhost.install import bootloader
 from bootc_build.onhost.progress import Silent

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bootc_build.disk import lvm
-from bootc_build.disk.plan import DiskPlan, Layout, Partition, Role, Subvolume
+from bootc_build.disk.identity import Role
+from bootc_build.disk.plan import DiskPlan, Layout, Partition, Subvolume
 from bootc_build.disk.trees import Trees
 from bootc_build.disk.workshop import Workshop, Workshops
 from bootc_build.disk.worktree import remove_tree

@@ -20,9 +20,10 @@ from bootc_build.disk.formats import (
     size_unit,
     write_formats,
 )
+from bootc_build.disk.identity import Identity
 from bootc_build.disk.layers import DamagedLayersError, imported_layers, layer_shelf
 from bootc_build.disk.layout import Overrides, image_layout, requested_layout, root_flags
-from bootc_build.disk.plan import Contents, Identity, Layout, plan_disk
+from bootc_build.disk.plan import Contents, Layout, plan_disk
 from bootc_build.disk.populate import Installation, install_image
 from bootc_build.disk.settings.apply import Settings, apply_settings
 from bootc_build.disk.workshop import Workshops, find_workshops
@@ -60,6 +61,7 @@ class DiskRequest:
         configuration: layout, accounts and settings; None for what the image brings along.
         overrides: what comes before the configuration.
         layer_cache: take the image's layers from the cache, and put those there that it has not.
+        builds: how many builds, this one among them, there has to be space for.
     """
 
     image: str
@@ -77,6 +79,7 @@ class DiskRequest:
     configuration: DiskConfiguration | None = None
     overrides: Overrides = field(default_factory=Overrides)
     layer_cache: bool = True
+    builds: int = 1
 
     @property
     def asked(self) -> DiskConfiguration:
@@ -139,7 +142,8 @@ def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
     asked = replace(requested_layout(request.asked), architecture=image.architecture)
     plan(Contents(image.size_bytes), layout=asked)
     with work_tree(request.output) as work, preflight.full_disk_explained(request.output):
-        progress.step(preflight.check_space(work, image.size_bytes, request.types))
+        size, builds = image.size_bytes, request.builds
+        progress.step(preflight.check_space(work, size, request.types, builds=builds))
         provenance = Provenance(request.image, image.digest, target.to_origin())
         with ExitStack() as uses:
             installed = _install(

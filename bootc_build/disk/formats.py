@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from bootc_build.disk import headers, ovf
-from bootc_build.disk.plan import Identity
+from bootc_build.disk.identity import Identity
 from bootc_build.onhost.progress import Progress
 from bootc_build.tools import qemu_img, tar
 from bootc_build.tools.sizes import GIB

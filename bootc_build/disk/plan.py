@@ -6,15 +6,13 @@ times) is derived here from the image's digest and the configuration.
 Sizes and offsets are in bytes; a sector is 512 bytes; every partition begins and ends on a whole MiB.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
-from typing import Any, Self
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from bootc_build.disk import lvm
 from bootc_build.disk.capacity import capacity, smallest_size
+from bootc_build.disk.identity import Identity, Role
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.sizes import GIB, MIB, in_words
 
@@ -30,25 +28,12 @@ BOOT_BYTES = 1024 * MIB
 # A GPT needs 34 sectors at the front and 33 at the end; whole MiB keep everything aligned.
 _TABLE_BYTES = MIB
 
-_NAMESPACE = UUID("a9d3b0f6-5b7e-4d43-9a3e-5f4f1f0c2d11")
 # For logs, caches and what people install, on the root or wherever /var is.
 MACHINE_BYTES = 256 * MIB
 # libostree refuses to write where less would stay free (core.min-free-space-percent).
 _KEPT_FREE_PERCENT = 3
 # systemd grows the file system of a partition with this attribute (Discoverable Partitions Specification).
 GROW_ATTRIBUTE = 59
-
-
-class Role(Enum):
-    """What a partition is for; the value is its name in the partition table."""
-
-    BIOS_BOOT = "bios-boot"
-    ESP = "esp"
-    BOOT = "boot"
-    SWAP = "swap"
-    EXTRA = "extra"
-    ROOT = "root"
-    VOLUMES = "lvm"
 
 
 LINUX_DATA = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
@@ -228,46 +213,6 @@ class Partition:
     def sectors(self) -> int:
         """Length in sectors."""
         return self.size // SECTOR
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Every identifier on the disk, each a function of image digest and configuration.
-
-    Args:
-        seed: digest and configuration in one canonical text.
-    """
-
-    seed: str
-
-    @classmethod
-    def derive(cls, image_digest: str, configuration: Mapping[str, Any]) -> Self:
-        """The identity of the disk that this image and this configuration make."""
-        return cls(json.dumps([image_digest, configuration], sort_keys=True))
-
-    def uuid(self, purpose: str) -> UUID:
-        """The identifier for one purpose ("root file system")."""
-        return uuid5(_NAMESPACE, f"{purpose}\n{self.seed}")
-
-    @property
-    def boot_uuid(self) -> UUID:
-        """UUID of the /boot file system."""
-        return self.uuid("boot file system")
-
-    @property
-    def root_uuid(self) -> UUID:
-        """UUID of the root file system."""
-        return self.uuid("root file system")
-
-    def file_system(self, role: Role, mountpoint: str = "") -> UUID:
-        """UUID of a partition's file system, or of swap."""
-        own = {Role.BOOT: self.boot_uuid, Role.ROOT: self.root_uuid}
-        return own.get(role) or self.uuid(f"{role.value} file system {mountpoint}".rstrip())
-
-    @property
-    def esp_serial(self) -> int:
-        """FAT volume serial number, 32 bits."""
-        return self.uuid("esp file system").int >> 96
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootc_build.disk.identity import Identity
 from bootc_build.disk.layers import Layers
-from bootc_build.disk.plan import Identity
 from bootc_build.disk.trees import make_folder
 from bootc_build.disk.worktree import remove_tree
 from bootc_build.onhost.oci.reference import ImageReference

@@ -69,24 +69,32 @@ def _check(needed: Mapping[str, str]) -> None:
         )
 
 
-def space_needed(image_bytes: int, types: Sequence[DiskType] = ()) -> int:
+def space_needed(image_bytes: int, types: Sequence[DiskType] = (), *, builds: int = 1) -> int:
     """Bytes that making a disk takes at its highest, an estimate from above.
 
     Never more than two copies exist together: exported image and installed tree, then tree and disk,
     then disk and what it is converted to. Every type beyond the second adds itself.
+
+    Args:
+        image_bytes: size of the image.
+        types: which files are written.
+        builds: how often; the files of every build but the last stay meanwhile.
     """
     files = sum(2 if kind in _UNCOMPRESSED else 1 for kind in types)
     halves = max(4, (0 if _UNCOMPRESSED.intersection(types) else 2) + files)
+    halves += (builds - 1) * files
     return halves * image_bytes // 2 + image_bytes // 4 + BOOT_BYTES // 8
 
 
-def check_space(folder: Path, image_bytes: int, types: Sequence[DiskType] = ()) -> str:
+def check_space(
+    folder: Path, image_bytes: int, types: Sequence[DiskType] = (), *, builds: int = 1
+) -> str:
     """Require free space for the work; a sentence that says how much it will take.
 
     Raises:
         UserError: says how much is needed and how much there is.
     """
-    needed = space_needed(image_bytes, types)
+    needed = space_needed(image_bytes, types, builds=builds)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(

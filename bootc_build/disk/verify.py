@@ -32,7 +32,7 @@ def build_disk_twice(request: DiskRequest, progress: Progress) -> list[WrittenDi
         NotReproducibleError: they differ; what was asked for is written nevertheless.
         UserError, UsageError: as `build_disk` does.
     """
-    written = build_disk(request, progress)
+    written = build_disk(replace(request, builds=2), progress)
     with work_tree(request.output) as again:
         progress.step("Building a second time")
         second = build_disk(

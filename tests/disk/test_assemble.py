@@ -9,7 +9,8 @@ import pytest
 
 from bootc_build.disk import trees
 from bootc_build.disk.assemble import slot, write_raw_disk
-from bootc_build.disk.plan import DiskPlan, Identity, Role, plan_disk
+from bootc_build.disk.identity import Identity, Role
+from bootc_build.disk.plan import DiskPlan, plan_disk
 from bootc_build.onhost.process import run
 from bootc_build.onhost.progress import Silent
 from bootc_build.tools import e2fsprogs

@@ -2,6 +2,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +16,15 @@ from bootc_build.disk.bootable import NotBootableError
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.ec2 import CloudInit, NotForEc2Error
 from bootc_build.disk.formats import DiskType
+from bootc_build.disk.preflight import space_needed
+from bootc_build.disk.verify import build_disk_twice
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.process import run
 from bootc_build.onhost.progress import Silent
 from bootc_build.tools.buildah import remove_image
-from bootc_build.tools.podman import ImageNotFoundError
+from bootc_build.tools.podman import ImageNotFoundError, image_store
 from bootc_build.tools.sizes import GIB, MIB
-from tests.disk.stand_in_image import HANG_SECONDS, KERNEL, make_stand_in_image
+from tests.disk.stand_in_image import KERNEL, make_stand_in_image
 
 TARGET = parse_target("registry.example/os:v1")
 
@@ -48,21 +51,24 @@ def small_file_system(tmp_path: Path) -> Iterator[Path]:
     run(["umount", str(folder)])
 
 
-def leftovers(image: str) -> list[str]:
-    """Working containers of the image, and processes that the stand-in installer started."""
+def leftovers(image: str, output: Path) -> list[str]:
+    """Working containers of the image, and processes that have something of this build mounted."""
     containers = run(["buildah", "containers", "--json"]).stdout
     names = [
         str(found["containername"])
         for found in json.loads(containers) or ()
         if found["imagename"] == image
     ]
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
+    # Others build disks at the same time: a process of ours sees our folder, or was told of it.
+    ours = f"{output}/.bootc-build-".encode()
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            text = command.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+            mounts = (process / "mountinfo").read_bytes()
         except OSError:
             continue
-        if f"sleep {HANG_SECONDS}" in text or "bootc-build/target" in text:
-            names.append(text)
+        if ours in command or ours in mounts:
+            names.append(command.decode(errors="replace"))
     return names
 
 
@@ -87,7 +93,7 @@ def test_raw_and_qcow2_of_one_build_hold_the_same_disk(request_: DiskRequest) ->
     assert info["format-specific"]["data"]["compression-type"] == "zstd"
     run(["qemu-img", "check", str(qcow2)])
     run(["qemu-img", "compare", str(raw), str(qcow2)])
-    assert leftovers(request.image) == []
+    assert leftovers(request.image, request.output) == []
 
 
 def test_manifest_describes_every_file_of_the_build(request_: DiskRequest) -> None:
@@ -215,7 +221,7 @@ def test_a_failing_installer_is_quoted_and_nothing_is_left(request_: DiskRequest
     with pytest.raises(UserError, match="the installer says why"):
         build_disk(replace(request_, kargs=("stand-in=fail",)), Silent())
     assert list(request_.output.iterdir()) == []
-    assert leftovers(request_.image) == []
+    assert leftovers(request_.image, request_.output) == []
 
 
 @pytest.mark.parametrize("filling", [250, 130], ids=["while installing", "while writing the disk"])
@@ -226,7 +232,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(
     with pytest.raises(UserError, match="No space is left in"):
         build_disk(request, Silent())
     assert list(small_file_system.iterdir()) == []
-    assert leftovers(request.image) == []
+    assert leftovers(request.image, request.output) == []
 
 
 def test_too_little_space_is_known_beforehand(
@@ -236,6 +242,20 @@ def test_too_little_space_is_known_beforehand(
     with pytest.raises(UserError, match=r"takes about .* are free"):
         build_disk(replace(request_, output=small_file_system), Silent())
     assert [path.name for path in small_file_system.iterdir()] == ["ballast"]
+
+
+def test_too_little_space_for_two_builds_is_known_before_the_first(
+    request_: DiskRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with image_store() as store:
+        size = store.get(request_.image).size_bytes
+    enough_for_one = space_needed(size, request_.types)
+    assert space_needed(size, request_.types, builds=2) > enough_for_one
+    usage = shutil.disk_usage("/")._replace(free=enough_for_one)
+    monkeypatch.setattr("bootc_build.disk.preflight.shutil.disk_usage", lambda _folder: usage)
+    with pytest.raises(UserError, match="takes about"):
+        build_disk_twice(request_, Silent())
+    assert list(request_.output.iterdir()) == []
 
 
 @pytest.mark.parametrize("moment", ["own installer", "now hanging"])
@@ -264,5 +284,5 @@ def test_stopping_it_leaves_nothing(
         process.stderr.read()
         assert process.wait(60) == status
     assert list(output.iterdir()) == []
-    assert leftovers(image) == []
+    assert leftovers(image, output) == []
     assert mounts_below(output) == []

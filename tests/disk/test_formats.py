@@ -23,8 +23,8 @@ from bootc_build.disk.formats import (
     size_unit,
     write_formats,
 )
+from bootc_build.disk.identity import Identity
 from bootc_build.disk.ovf import Appliance, write_ova
-from bootc_build.disk.plan import Identity
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import run
 from bootc_build.onhost.progress import Silent

@@ -7,15 +7,14 @@ from hypothesis import strategies as st
 
 from bootc_build.disk import lvm
 from bootc_build.disk.capacity import capacity
+from bootc_build.disk.identity import Identity, Role
 from bootc_build.disk.plan import (
     BOOT_BYTES,
     MACHINE_BYTES,
     Contents,
     Extra,
     Group,
-    Identity,
     Layout,
-    Role,
     plan_disk,
     smallest_disk,
 )

@@ -8,7 +8,8 @@ from gi.repository import GLib
 
 from bootc_build.disk import trees
 from bootc_build.disk.assemble import write_raw_disk
-from bootc_build.disk.plan import Identity, plan_disk
+from bootc_build.disk.identity import Identity
+from bootc_build.disk.plan import plan_disk
 from bootc_build.onhost.progress import Silent
 from bootc_build.tools.sizes import GIB
 from tests.disk.installed_trees import make_installed_tree

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bootc_build.disk.formats import Compression, DiskType, FormatOptions, write_formats
-from bootc_build.disk.plan import Identity
+from bootc_build.disk.identity import Identity
 from bootc_build.onhost.process import run
 from bootc_build.onhost.progress import Silent
 from bootc_build.vm.accel import Acceleration, Accelerator

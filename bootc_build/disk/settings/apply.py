@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootc_build.config.disk import DiskConfiguration
-from bootc_build.disk.plan import Identity, Layout
+from bootc_build.disk.identity import Identity
+from bootc_build.disk.plan import Layout
 from bootc_build.disk.settings.accounts import (
     Accounts,
     ImageAccounts,

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from bootc_build.config.disk import DiskConfiguration, Sshd
-from bootc_build.disk.plan import Identity, Layout, Role
+from bootc_build.disk.identity import Identity, Role
+from bootc_build.disk.plan import Layout
 from bootc_build.disk.settings.deployment import MachineFile
 
 # sshd takes the first value that it reads, so this comes before what the image has.

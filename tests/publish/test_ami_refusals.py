@@ -1,0 +1,181 @@
+"""What is known to go wrong before the first byte is uploaded."""
+
+import os
+import socket
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bootc_build.cli.main import main
+from bootc_build.onhost.errors import UsageError, UserError
+from bootc_build.onhost.progress import Silent
+from bootc_build.publish.ami import plan_ami, publish_ami
+from bootc_build.publish.ami_plan import AmiRequest
+from bootc_build.publish.aws import Access
+from tests.publish.aws_proxy import AwsProxy
+from tests.publish.conftest import BLOCK, REGION, client
+
+READ_ONLY = {
+    "GetCallerIdentity",
+    "DescribeRegions",
+    "DescribeImages",
+    "RegisterImage(trial)",
+    "CopyImage(trial)",
+}
+
+
+@pytest.fixture
+def request_(disk: Path, name: str, aws: AwsProxy) -> AmiRequest:
+    return AmiRequest(disk, name, REGION, workers=4, access=Access(endpoint=aws.url, connections=4))
+
+
+def refused(request: AmiRequest, aws: AwsProxy) -> UserError:
+    """The refusal, after which nothing has changed at AWS or on disk."""
+    before = sorted(request.disk.parent.iterdir())
+    with pytest.raises(UserError) as error:
+        publish_ami(request, Silent())
+    assert set(aws.actions()) <= READ_ONLY
+    assert sorted(request.disk.parent.iterdir()) == before
+    return error.value
+
+
+def test_a_name_that_is_taken(request_: AmiRequest, aws: AwsProxy) -> None:
+    taken = client(aws, "ec2").register_image(Name=request_.name)["ImageId"]
+    aws.calls.clear()
+    assert taken in refused(request_, aws).fact
+
+
+def test_a_name_that_is_taken_where_a_copy_goes(disk: Path, name: str, aws: AwsProxy) -> None:
+    client(aws, "ec2", "us-east-1").register_image(Name=name)
+    aws.calls.clear()
+    access = Access(endpoint=aws.url)
+    request = AmiRequest(disk, name, REGION, copy_to=("us-east-1",), access=access)
+    assert "in us-east-1 already" in refused(request, aws).fact
+
+
+@pytest.mark.parametrize("region", ["mars-north-1", "eu-central-9"])
+def test_a_region_that_is_none(disk: Path, name: str, aws: AwsProxy, region: str) -> None:
+    request = AmiRequest(disk, name, REGION, copy_to=(region,), access=Access(endpoint=aws.url))
+    error = refused(request, aws)
+    assert region in error.fact
+    assert REGION in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "remedy"),
+    [
+        ("GetCallerIdentity", "InvalidClientTokenId", "aws sts get-caller-identity"),
+        ("GetCallerIdentity", "ExpiredToken", "aws sts get-caller-identity"),
+        ("DescribeRegions", "UnauthorizedOperation", "IAM policy"),
+        ("DescribeImages", "UnauthorizedOperation", "IAM policy"),
+        ("RegisterImage(trial)", "UnauthorizedOperation", "IAM policy"),
+    ],
+)
+def test_what_is_not_allowed(
+    request_: AmiRequest, aws: AwsProxy, action: str, code: str, remedy: str
+) -> None:
+    aws.fail(action, "refuse", times=99, code=code)
+    error = refused(request_, aws)
+    assert action.removesuffix("(trial)") in error.fact
+    assert remedy in error.remedy
+
+
+def test_a_trial_that_says_nothing_is_told(request_: AmiRequest, aws: AwsProxy) -> None:
+    aws.fail("RegisterImage(trial)", "refuse", code="InvalidSnapshot.NotFound")
+    [note] = plan_ami(request_, Silent()).notes
+    assert "RegisterImage is allowed is not known" in note
+
+
+def test_no_credentials(
+    request_: AmiRequest, aws: AwsProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(key)
+    for key in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(key, str(tmp_path / "none"))
+    assert "There are no credentials" in refused(request_, aws).fact
+    assert aws.calls == []
+
+
+def test_nobody_there(request_: AmiRequest, aws: AwsProxy) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        error = refused(replace(request_, access=Access(endpoint=nowhere)), aws)
+    assert "AWS was not reached" in error.fact
+    assert "does this region exist" in error.remedy
+
+
+def test_no_boto3(request_: AmiRequest, aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    assert "python3-boto3" in refused(request_, aws).remedy
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"QFI\xfb" + bytes(4096), "no raw disk"),
+        (bytes(100), "no raw disk"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_disk_that_is_none(
+    tmp_path: Path, name: str, aws: AwsProxy, content: bytes | None, said: str
+) -> None:
+    disk = tmp_path / "disk"
+    if content is not None:
+        disk.write_bytes(content)
+    error = refused(AmiRequest(disk, name, REGION, access=Access(endpoint=aws.url)), aws)
+    assert said in error.fact
+    assert "bootc-build disk IMAGE --type ami" in error.remedy
+    assert aws.calls == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--name", "a"], "--name 'a' cannot be the name"),
+        (["--name", "os:v1"], "--name 'os:v1' cannot be the name"),
+        (["--share-with", "123"], "--share-with '123' is no account id"),
+        (["--copy-to", REGION], f"--copy-to {REGION} is the region"),
+        (["--tag", "team"], "--tag 'team' has no value"),
+        (["--tag", "aws:team=os"], "--tag 'aws:team' cannot be a key"),
+        (["--tag", f"team={'x' * 257}"], "has 257 characters"),
+        (["--workers", "0"], "--workers 0 is too few"),
+        (["--description", "x" * 256], "--description has 256 characters"),
+    ],
+)
+def test_wrong_arguments_are_named_with_status_2(
+    disk: Path, aws: AwsProxy, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["publish", "ami", str(disk), "--name", "os-v1", "--region", REGION]
+    assert main([*common, "--endpoint-url", aws.url, *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert aws.calls == []
+
+
+def test_the_account_itself_is_no_friend(disk: Path, name: str, aws: AwsProxy) -> None:
+    account = client(aws, "sts").get_caller_identity()["Account"]
+    aws.calls.clear()
+    request = AmiRequest(disk, name, REGION, share_with=(account,), access=Access(endpoint=aws.url))
+    assert isinstance(refused(request, aws), UsageError)
+
+
+def test_a_disk_that_changes_is_noticed(
+    request_: AmiRequest, aws: AwsProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = os.pread
+    seen: Counter[int] = Counter()
+
+    def changing(descriptor: int, length: int, at: int) -> bytes:
+        seen[at] += 1
+        data = read(descriptor, length, at)
+        return data[::-1] if at == 777 * BLOCK and seen[at] > 1 else data
+
+    monkeypatch.setattr(os, "pread", changing)
+    with pytest.raises(UserError, match="changed while it was uploaded"):
+        publish_ami(request_, Silent())
+    assert aws.of("CompleteSnapshot") == []
