@@ -92,6 +92,9 @@ def test_a_file_becomes_a_disk_that_both_firmwares_can_boot(
         ["mdir", "-i", f"{file}@@2M", "-/", "-b", "::"], check=True, capture_output=True, text=True
     ).stdout
     assert "EFI/BOOT/BOOTX64.EFI" in names
+    attributes = ["sfdisk", "--part-attrs", str(file), "4"]
+    said = subprocess.run(attributes, check=True, capture_output=True, text=True).stdout
+    assert said == "GUID:59\n", "the root may grow"
     with mounted(file, 4, tmp_path / "root") as root:
         with mounted(file, 3, tmp_path / "boot") as boot:
             menu = (boot / "grub/grub.cfg").read_text()
@@ -121,6 +124,7 @@ def test_disk_with_something_on_it_is_left_alone_without_wipe(image: Path, tmp_p
     table = subprocess.run(["sfdisk", "--json", file], check=True, capture_output=True).stdout
     root = json.loads(table)["partitiontable"]["partitions"][3]
     assert root["size"] * 512 == 2**30
+    assert "attrs" not in root
 
 
 def test_disk_that_is_too_small_is_refused_and_let_go(image: Path, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from bootc_build.onhost.progress import Progress
 _MOUNTS: Final = Path("/run/bootc/mounts")
 _MIB: Final = 1024 * 1024
 _LINUX: Final = "0fc63daf-8483-4772-8e79-3d69d8477de4"
+# systemd and our own unit enlarge what has it (Discoverable Partitions Specification, "grow file system").
+_GROW_ATTRIBUTE: Final = 59
 # The Discoverable Partitions Specification.
 _ROOT_TYPES: Final = {
     "x86_64": "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
@@ -76,16 +78,23 @@ def parse_root_size(text: str) -> int:
     return int(digits) * _UNITS[unit]
 
 
-def partition_script(root_type: str, root_mib: int | None) -> str:
-    """What sfdisk(8) reads to make the table."""
+def partition_script(root_type: str, root_mib: int | None, *, grows: bool = True) -> str:
+    """What sfdisk(8) reads to make the table.
+
+    Args:
+        root_type: GPT type of the root.
+        root_mib: its size; None for all that is left.
+        grows: whether the system may enlarge a root without a size when the disk is enlarged.
+    """
     root_size = "" if root_mib is None else f"size={root_mib}MiB, "
+    grow = f', attrs="GUID:{_GROW_ATTRIBUTE}"' if grows and root_mib is None else ""
     return "\n".join(
         (
             "label: gpt",
             f"size={_SIZES_MIB[_BIOS_BOOT]}MiB, type={device.BIOS_BOOT_TYPE}, name=bios-boot",
             f"size={_SIZES_MIB[_ESP]}MiB, type={device.ESP_TYPE}, name=esp",
             f"size={_SIZES_MIB[_BOOT]}MiB, type={_LINUX}, name=boot",
-            f"{root_size}type={root_type}, name=root",
+            f"{root_size}type={root_type}, name=root{grow}",
             "",
         )
     )
@@ -114,7 +123,9 @@ def install_to_disk(target: DiskTarget, wanted: InstallRequest, progress: Progre
         _check_encryption(target)
     _check_free(disk, wipe=target.wipe)
     progress.step(f"Partitioning {target.path}")
-    partitions = _partition(disk, partition_script(root_type, target.root_mib))
+    # What an encrypted volume holds cannot be enlarged together with its partition.
+    script = partition_script(root_type, target.root_mib, grows=not target.encrypted)
+    partitions = _partition(disk, script)
     progress.step("Making file systems")
     firmware.make_esp(disk, partitions[_ESP - 1])
     nodes = _loops if target.loopback else _kernel_nodes
