@@ -65,12 +65,22 @@ def test_pinned_deployment_outlives_upgrades_until_unpinned(host: PretendHost) -
     assert "Pinned: yes" in host.bootc("status", "--format=humanreadable")
     assert host.execute("ostree", "fsck", "--repo=/sysroot/ostree/repo").status == 0
 
-    assert host.bootc("unpin", "2").startswith("Unpinned deployment 2 (")
-    assert "is not pinned" in host.bootc("unpin", "2")
     publish(host, "5")
     host.bootc("upgrade")
+    assert "is not pinned" in host.bootc("unpin", "rollback")
+    assert host.bootc("unpin", "3").startswith("Unpinned deployment 3 (")
+    status = host.status()
+    assert "otherDeployments" not in status
+    assert status["staged"]["image"]["version"] == "5"
+    gone = host.execute(
+        "ostree", "show", "--repo=/sysroot/ostree/repo", other["ostree"]["checksum"]
+    )
+    assert gone.status == 1
     host.reboot()
-    assert "otherDeployments" not in host.status()
+    status = host.status()
+    assert status["booted"]["image"]["version"] == "5"
+    assert status["rollback"]["image"]["version"] == "4"
+    assert "otherDeployments" not in status
 
 
 def test_staged_and_absent_deployments_cannot_be_pinned(host: PretendHost) -> None:

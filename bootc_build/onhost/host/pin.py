@@ -27,7 +27,7 @@ def chosen(slots: Slots, which: str) -> Deployment:
 
 
 def set_pinned(system: BootedSystem, which: str, *, pinned: bool) -> tuple[Deployment, bool]:
-    """Pin or unpin a deployment.
+    """Pin or unpin a deployment; one that only its pin kept is removed at once.
 
     Returns:
         The deployment, and whether that changed anything.
@@ -45,6 +45,15 @@ def set_pinned(system: BootedSystem, which: str, *, pinned: bool) -> tuple[Deplo
         return deployment, False
     system.sysroot.set_pinned(deployment, pinned=pinned)
     if not pinned:
+        _drop(system, deployment)
         clean_up(system.sysroot)
     signals.status_changed(system.sysroot.path)
     return deployment, True
+
+
+def _drop(system: BootedSystem, unpinned: Deployment) -> None:
+    """Take a deployment that has no role any more out of the boot order; libostree would at the next upgrade."""
+    slots = system.slots
+    if unpinned in slots.other and unpinned.stateroot == slots.booted.stateroot:
+        kept = [each for each in system.sysroot.deployments() if each.index != unpinned.index]
+        system.sysroot.write_order(kept)
