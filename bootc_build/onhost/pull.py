@@ -47,6 +47,8 @@ __all__ = [
     "ImageMetadata",
     "PulledImage",
     "RemoteImage",
+    "check_bootable",
+    "check_room",
     "load_image_metadata",
     "probe",
     "pull",
@@ -150,6 +152,17 @@ def pull(
     return PulledImage(commit, remote.manifest_digest, remote.manifest, remote.config, False)
 
 
+def check_room(repo: Repo, image: ImageReference, remote: RemoteImage, *, spare: int) -> None:
+    """Refuse an image whose missing layers would not fit; see `pull`.
+
+    Raises:
+        NoSpaceError: it needs more than is free.
+    """
+    known = known_layers(repo)
+    missing = [item.descriptor for item in _distinct(_plan(repo, remote, known))]
+    check_space(repo, image, missing, measured_growth(known.sizes), spare)
+
+
 def restore(
     repo: Repo,
     image: ImageReference,
@@ -175,7 +188,15 @@ def restore(
     Raises:
         UserError: it cannot be had any more, or the reference means another image now.
     """
-    with _asked(pinned(image, known.manifest_digest), progress) as (opened, remote):
+    with ExitStack() as stack:
+        exactly = pinned(image, known.manifest_digest)
+        try:
+            opened, remote = stack.enter_context(_asked(exactly, progress))
+        except UserError:
+            # Installed from elsewhere, it may have another manifest than in its registry, for the same configuration.
+            if exactly == image:
+                raise
+            opened, remote = stack.enter_context(_asked(image, progress))
         if known.manifest.config.digest != remote.manifest.config.digest:
             raise UserError(
                 f"'{image.display}' is another image now ({remote.manifest_digest}) than {known.manifest_digest}.",

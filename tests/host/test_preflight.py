@@ -55,7 +55,7 @@ def test_the_root_argument_must_not_go_and_the_line_must_not_be_cut() -> None:
 
 def test_ids_that_moved_are_told_by_name() -> None:
     old, new = parse_ids("a:x:5:\nb:x:6:\n+nis\n"), parse_ids("a:x:7:\nb:x:6:\nc:x:5:\n")
-    assert moved_ids("group", old, new) == [MovedId("group", "a", 5, 7)]
+    assert moved_ids("group", old, new) == [MovedId("group", "a", 5, 7, "c")]
 
 
 def test_a_verdict_names_every_error_and_the_first_remedy() -> None:
@@ -157,3 +157,67 @@ def test_a_user_with_another_number_whose_files_lie_about_is_warned_of(host: Pre
     assert (
         "The user data is 777 here and 888 in the image, and /var/lib/data/base is" in done.stderr
     )
+
+
+@pytest.mark.parametrize("changed_here", [False, True])
+def test_files_that_another_account_would_get_forbid_the_update(
+    host: PretendHost, *, changed_here: bool
+) -> None:
+    text = "root:x:0:0::/:/bin/sh\ndata:x:777:777::/:/bin/sh\n"
+    (host.root / "usr/etc/passwd").write_text(text)
+    (host.root / "etc/passwd").write_text(text + ("me:x:1000:1000::/:\n" if changed_here else ""))
+
+    def moved(tree: Path) -> None:
+        (tree / "etc/passwd").write_text("root:x:0:0::/:\ndata:x:888:888::/:\nweb:x:777:777::/:\n")
+
+    write_image(host.scratch / "tmp/image", host.scratch, version="2", spoil=moved)
+    secret = host.sysroot / "ostree/deploy/default/var/secret"
+    secret.parent.mkdir(parents=True, exist_ok=True)
+    secret.touch()
+    host.execute("chown", "777", "/var/secret")
+    done = host.execute(*BOOTC, "upgrade")
+    assert "The user data is 777 here and 888 in the image, and /var/secret is" in done.stderr
+    # A changed passwd is kept by the merge, so everybody keeps his number.
+    assert done.status == (0 if changed_here else 1)
+    assert ("which would be web's" in done.stderr) is not changed_here
+
+
+def test_a_check_tells_what_stands_against_an_update_before_anything_is_fetched(
+    host: PretendHost,
+) -> None:
+    digest = publish(host, "2")
+    for blob in (host.scratch / "tmp/image/blobs/sha256").iterdir():
+        if blob.stat().st_size > 10_000:
+            blob.unlink()  # the layer: whoever asked for it would fail
+    menu = host.sysroot / "boot/grub/grub.cfg"
+    found = json.loads(host.bootc("upgrade", "--check", "--format=json"))["update"]
+    assert found["imageDigest"] == digest
+    assert found["preflight"]["ok"] is True
+    assert found["preflight"]["unknown"] == ["kernel-arguments", "etc-merge", "users-and-groups"]
+    menu.unlink()
+    menu.write_text("# somebody's own\n")
+    found = json.loads(host.bootc("upgrade", "--check", "--format=json"))["update"]
+    wrong = [each["name"] for each in found["preflight"]["checks"] if not each["ok"]]
+    assert wrong == ["boot-entries"]
+    said = host.bootc("upgrade", "--check")
+    assert "preflight error: boot-entries: /boot/grub/grub.cfg is not a link" in said
+    assert "only known when it is downloaded: kernel-arguments, etc-merge" in said
+    assert host.status()["staged"] is None
+
+
+def test_a_check_refuses_what_would_not_fit(host: PretendHost) -> None:
+    publish(host, "2")
+    config = host.sysroot / "ostree/repo/config"
+    config.write_text(config.read_text().replace("[core]", "[core]\nmin-free-space-size=900TB"))
+    found = json.loads(host.bootc("upgrade", "--check", "--format=json"))["update"]
+    [space] = [each for each in found["preflight"]["checks"] if each["name"] == "root-space"]
+    assert space["ok"] is False
+    assert "MB are free" in space["findings"][0]["message"]
+
+
+def test_a_download_says_what_all_checks_came_to(host: PretendHost) -> None:
+    publish(host, "2")
+    # Whether this machine's libostree can hold it back is another question.
+    done = host.execute(*BOOTC, "upgrade", "--download-only")
+    assert "preflight: nothing stands against it (boot-space, root-space" in done.stderr
+    assert host.execute(*BOOTC, "upgrade", "--format=json").status == 2

@@ -1,6 +1,7 @@
 """``bootc upgrade``: download and queue an updated image."""
 
 import argparse
+import json
 from typing import TYPE_CHECKING
 
 from bootc_build.onhost.cli.change_options import (
@@ -40,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="queue the newest image even if it did not boot here before",
     )
+    parser.add_argument(
+        "--format",
+        choices=("human", "json"),
+        default="human",
+        help="how --check says what it found",
+    )
     parser.add_argument("--tag", help="follow another tag of the tracked image")
 
 
@@ -49,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.from_downloaded and (args.check or args.download_only):
         raise UsageError("--from-downloaded goes with neither --check nor --download-only.")
+    if args.format == "json" and not args.check:
+        raise UsageError("--format=json goes with --check only.")
     if args.soft_reboot and args.check:
         raise UsageError("--soft-reboot does not go with --check, which changes nothing.")
     progress = chosen_progress(args)
@@ -61,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             print(upgrade.release_downloaded(system))
             wants_reboot = True
         elif args.check:
-            _print_found(upgrade.check(system, upgrade.tracked(system, args.tag)))
+            _print_found(upgrade.check(system, upgrade.tracked(system, args.tag)), args.format)
             wants_reboot = False
         else:
             done = upgrade.upgrade(
@@ -84,7 +93,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_found(found: "upgrade.Found") -> None:
+def _print_found(found: "upgrade.Found", form: str) -> None:
+    if form == "json":
+        print(json.dumps(found.to_dict(), indent=2))
+        return
     if found.update is None:
         print(f"No changes in: {found.image.skopeo}")
         return
@@ -94,6 +106,8 @@ def _print_found(found: "upgrade.Found") -> None:
     print(f"  Digest: {found.update.manifest_digest}")
     if found.changes is not None:
         print(found.changes.display)
+    for line in found.verdict.lines() if found.verdict is not None else ():
+        print(line)
     if found.failed is not None:
         from bootc_build.onhost.host.upgrade import failed_message  # noqa: PLC0415 - loaded already
 

@@ -4,11 +4,13 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bootc_build.onhost import pull
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import plain
 from bootc_build.onhost.host.config_diff import read_tree
@@ -26,6 +28,7 @@ from bootc_build.onhost.host.verdict import (
     parse_ids,
     root_space,
 )
+from bootc_build.onhost.oci.reference import ImageReference
 
 if TYPE_CHECKING:
     from bootc_build.onhost.host.booted import BootedSystem
@@ -33,14 +36,9 @@ if TYPE_CHECKING:
     from bootc_build.onhost.ostree.listing import Listed
     from bootc_build.onhost.ostree.sysroot import Sysroot
 
-_CHECKS: Final = (
-    "boot-space",
-    "root-space",
-    "boot-entries",
-    "kernel-arguments",
-    "etc-merge",
-    "users-and-groups",
-)
+_BEFORE: Final = ("boot-space", "root-space", "boot-entries")
+_AFTER: Final = ("kernel-arguments", "etc-merge", "users-and-groups")
+_CHECKS: Final = (*_BEFORE, *_AFTER)
 _BOOT_LINK: Final = re.compile(r"(?:^|\s)ostree=/ostree/boot\.[01]/([^/\s]+)/([^/\s]+)/[0-9]+")
 _KERNEL_FILES: Final = ("vmlinuz", "initramfs.img", "devicetree")
 _REPORT: Final = Path("/run/bootc/preflight.json")
@@ -72,6 +70,50 @@ def examine(
     return Verdict(_CHECKS, tuple(concerns))
 
 
+def foresee(system: "BootedSystem", image: ImageReference, remote: pull.RemoteImage) -> Verdict:
+    """Check what can be told of an image before any of its layers is fetched.
+
+    Args:
+        system: the running system.
+        image: names the image.
+        remote: what its registry says of it.
+    """
+    sysroot = system.sysroot
+    booted = system.slots.booted
+    boot = sysroot.path / "boot"
+    concerns = [
+        *_refusals("image", lambda: pull.check_bootable(image, remote.config)),
+        *_kernel_like(sysroot, booted, boot),
+        *_root_space(sysroot, booted),
+        *_refusals(
+            "root-space",
+            lambda: pull.check_room(
+                sysroot.repo, image, remote, spare=deployment_bytes(sysroot, booted)
+            ),
+        ),
+        *_boot_entries(sysroot, boot),
+    ]
+    return Verdict(("image", *_BEFORE), tuple(concerns), _AFTER)
+
+
+def _refusals(check: str, attempt: Callable[[], None]) -> Iterator[Concern]:
+    try:
+        attempt()
+    except UserError as error:
+        yield Concern(check, "error", error.fact, error.remedy)
+
+
+def _kernel_like(sysroot: "Sysroot", booted: "Deployment", boot: Path) -> Iterator[Concern]:
+    """Whether there is room for one more kernel like the present one: the new one may be the same, or larger."""
+    free = os.statvfs(boot)
+    needed = sum(each.size for each in _kernel(sysroot, booted.checksum))
+    for each in boot_space(needed, free.f_bavail * free.f_frsize, 0):
+        text = each.message.replace(
+            "the kernel of the image", "another kernel like the present one"
+        )
+        yield replace(each, severity="warning", message=text)
+
+
 def report(verdict: Verdict, digest: str, path: Path = _REPORT) -> None:
     """Leave the verdict for programs, until the next boot."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +135,10 @@ def _space(sysroot: "Sysroot", booted: "Deployment", commit: str, boot: Path) ->
     }
     freeable = sum(_size(folder) for folder in going if folder is not None)
     yield from boot_space(needed, free.f_bavail * free.f_frsize, freeable)
+    yield from _root_space(sysroot, booted)
+
+
+def _root_space(sysroot: "Sysroot", booted: "Deployment") -> Iterator[Concern]:
     root = os.statvfs(sysroot.path)
     inodes = root.f_favail if root.f_files else None
     etc = _size(sysroot.path / booted.path / "etc")
@@ -191,16 +237,19 @@ def _users(sysroot: "Sysroot", root: Path, commit: str) -> Iterator[Concern]:
     from bootc_build.onhost.ostree.files import read_text_file  # noqa: PLC0415 - libostree takes time
 
     moved: list[MovedId] = []
+    kept: list[str] = []
     for kind, name in (("user", "passwd"), ("group", "group")):
-        present = root / "etc" / name
+        present, pristine = root / "etc" / name, root / "usr/etc" / name
         text = read_text_file(sysroot.repo, commit, f"usr/etc/{name}")
         if text is None or not present.is_file():
             continue
+        if not pristine.is_file() or present.read_bytes() != pristine.read_bytes():
+            kept.append(kind)
         here = parse_ids(present.read_text(errors="replace"))
         moved += moved_ids("user" if kind == "user" else "group", here, parse_ids(text))
     if moved:
         places = (root / "etc", sysroot.path / f"ostree/deploy/{root.parent.parent.name}/var")
-        yield from ownership(_files_of(moved, places))
+        yield from ownership(_files_of(moved, places), kept=kept)
 
 
 def _files_of(moved: Iterable[MovedId], places: Iterable[Path]) -> dict[MovedId, str]:

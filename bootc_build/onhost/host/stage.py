@@ -180,8 +180,8 @@ def queue(
     verdict = preflight.examine(system, commit, arguments, current)
     preflight.report(verdict, digest)
     verdict.refuse()
-    for concern in verdict.concerns:
-        say(f"Warning: {concern.message} {concern.remedy}".rstrip())
+    for line in verdict.lines() if hold or verdict.concerns else ():
+        say(line)
     sysroot.stage(
         stateroot=stateroot,
         commit=commit,

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 from bootc_build.onhost import pull
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.host import boot_record
+from bootc_build.onhost.host import boot_record, preflight
 from bootc_build.onhost.host.booted import BootedSystem
 from bootc_build.onhost.host.bring import bring
 from bootc_build.onhost.host.changes import LayerChanges, layer_changes
 from bootc_build.onhost.host.cleanup import tidy
 from bootc_build.onhost.host.stage import Queued, stage
 from bootc_build.onhost.host.status import is_incompatible, tracked_image
+from bootc_build.onhost.host.verdict import Verdict
 from bootc_build.onhost.oci.manifest import ImageManifest
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.ostree.metadata import ImageMetadata, load_image_metadata
@@ -27,12 +28,34 @@ _RELEASED = "Staged deployment will now be applied on reboot"
 
 @dataclass(frozen=True)
 class Found:
-    """What `check` found: the tracked image, what is new of it, if anything is, and whether that failed before."""
+    """What `check` found.
+
+    Attributes:
+        image: the tracked one.
+        update: what is new of it, if anything is.
+        changes: layers and bytes that differ.
+        failed: what is remembered of it, where it was fallen back from.
+        verdict: what stands against it, as far as can be told.
+    """
 
     image: ImageReference
     update: pull.RemoteImage | None
     changes: LayerChanges | None = None
     failed: boot_record.FailedImage | None = None
+    verdict: Verdict | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """For programs."""
+        update = None
+        if self.update is not None:
+            update = {
+                "imageDigest": self.update.manifest_digest,
+                "version": self.update.config.version,
+                "addedBytes": None if self.changes is None else self.changes.added_bytes,
+                "failed": None if self.failed is None else self.failed.to_dict(),
+                "preflight": None if self.verdict is None else self.verdict.to_dict(),
+            }
+        return {"image": self.image.display, "update": update}
 
 
 @dataclass(frozen=True)
@@ -105,7 +128,8 @@ def check(system: BootedSystem, image: ImageReference) -> Found:
     if _same(staged, remote.manifest_digest, remote.manifest):
         return Found(image, None)
     changes = None if booted is None else layer_changes(booted, remote)
-    return Found(image, remote, changes, _find_failed(remote))
+    verdict = preflight.foresee(system, image, remote)
+    return Found(image, remote, changes, _find_failed(remote), verdict)
 
 
 def _find_failed(described: pull.RemoteImage | pull.PulledImage) -> boot_record.FailedImage | None:

@@ -1,6 +1,6 @@
 """What the preflight says, and its rules: pure functions over what was found on the host and in the image."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -37,10 +37,17 @@ class Concern:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the preflight came to: the names of the checks that were made, and what they found."""
+    """What the preflight came to.
+
+    Attributes:
+        checks: the names of those that were made.
+        concerns: what they found.
+        unknown: the names of those that need the image's layers, which are not here.
+    """
 
     checks: tuple[str, ...]
     concerns: tuple[Concern, ...]
+    unknown: tuple[str, ...] = ()
 
     @property
     def errors(self) -> tuple[Concern, ...]:
@@ -61,7 +68,7 @@ class Verdict:
             }
             for name, entries in found.items()
         ]
-        return {"ok": not self.errors, "checks": checks}
+        return {"ok": not self.errors, "checks": checks, "unknown": list(self.unknown)}
 
     def lines(self) -> Iterator[str]:
         """For people."""
@@ -70,6 +77,8 @@ class Verdict:
             yield f"preflight {each.severity}: {each.check}: {each.message}{remedy}"
         if not self.concerns:
             yield f"preflight: nothing stands against it ({', '.join(self.checks)})"
+        if self.unknown:
+            yield f"preflight: only known when it is downloaded: {', '.join(self.unknown)}"
 
     def refuse(self) -> None:
         """Forbid what would put the next boot at risk.
@@ -180,12 +189,16 @@ def kernel_arguments(current: Sequence[str], new: Sequence[str]) -> Iterator[Con
 
 @dataclass(frozen=True)
 class MovedId:
-    """A user or group (``kind``) that has another number in the new image."""
+    """A user or group (``kind``) that has another number in the new image.
+
+    ``taken_by`` is who has the old number there; empty for nobody.
+    """
 
     kind: Literal["user", "group"]
     name: str
     old: int
     new: int
+    taken_by: str = ""
 
 
 def parse_ids(text: str) -> dict[str, int]:
@@ -199,20 +212,31 @@ def moved_ids(
 ) -> list[MovedId]:
     """Which names have other numbers."""
     both = sorted(old.keys() & new.keys())
-    return [MovedId(kind, name, old[name], new[name]) for name in both if old[name] != new[name]]
+    owners = {number: name for name, number in new.items()}
+    return [
+        MovedId(kind, name, old[name], new[name], owners.get(old[name], ""))
+        for name in both
+        if old[name] != new[name]
+    ]
 
 
-def ownership(found: Mapping[MovedId, str]) -> Iterator[Concern]:
-    """Files that would belong to somebody else.
+def ownership(found: Mapping[MovedId, str], *, kept: Collection[str] = ()) -> Iterator[Concern]:
+    """Files that would belong to nobody, or to somebody else: then he could read and change them.
 
     Args:
         found: who moved, and a path that is his.
+        kept: kinds of which the merge keeps this host's own numbers, because the file in /etc was changed here.
     """
-    for moved, path in list(found.items())[:_SHOWN]:
+    # The worst first: no more than a few are shown.
+    for moved, path in sorted(found.items(), key=lambda each: not each[0].taken_by)[:_SHOWN]:
+        crosses = bool(moved.taken_by) and moved.kind not in kept
+        then = f", which would be {moved.taken_by}'s" if crosses else ""
         yield Concern(
             "users-and-groups",
-            "warning",
+            "error" if crosses else "warning",
             f"The {moved.kind} {moved.name} is {moved.old} here and {moved.new} in the image, and {path} is "
-            f"{moved.old}'s.",
-            "Fix the number in the image (sysusers.d), or change the owner after the reboot.",
+            f"{moved.old}'s{then}.",
+            "Fix the number in the image (sysusers.d)."
+            if crosses
+            else "Fix the number in the image (sysusers.d), or change the owner after the reboot.",
         )
