@@ -121,7 +121,16 @@ def test_choosing_the_good_one_by_hand_costs_the_new_one_nothing(
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "content", ["", "x" * 1024, "# GRUB Environment Block\nbootc_left=0\n", None]
+    "content",
+    [
+        "",
+        "x" * 1024,
+        "# GRUB Environment Block\nbootc_left=0\n",
+        # Half of it written, and nothing there before.
+        format_block({"bootc_good": GOOD})[:512] + "\0" * 512,
+        "\0" * 512 + format_block({"bootc_good": GOOD})[512:],
+        None,
+    ],
 )
 def test_without_a_count_the_new_one_starts_and_is_never_told_to_reboot(
     tree: MenuTree, machine_of: Callable[[MenuTree], Machine], content: str | None

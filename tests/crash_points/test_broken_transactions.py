@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bootc_build.onhost.host.boot_count import format_block
 from bootc_build.onhost.process import run
 from bootc_build.testing.crash_points.explore import Exploration, Transaction, explore
 from bootc_build.tools.e2fsprogs import BLOCK
@@ -92,6 +93,20 @@ def test_a_menu_that_is_written_in_place_is_caught(recorder: Recorder, tmp_path:
     found = _explore(recorder)
     assert found.unbootable == 1
     assert "GRUB cannot read its menu" in _problems(found)
+
+
+def test_a_torn_count_of_boots_is_caught_and_still_boots(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    disk = recorder.disk
+    good = format_block({"bootc_good": f"{disk.commits[0]}.0"})
+    for name, content in (("whole", good), ("torn", good[:60] + "\0" * 964)):
+        (tmp_path / name).write_text(content)
+    for name in ("whole", "torn", "whole"):
+        recorder.step(disk.boot, ["rm /bootc.env", f"write {tmp_path / name} /bootc.env"])
+    found = _explore(recorder)
+    assert (found.unbootable, found.violations) == (0, 1)
+    assert "bootc.env is damaged" in _problems(found)
 
 
 def _block_of(disk: SmallDisk, path: str) -> int:

@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootc_build.onhost.host.boot_count import COUNTED, GOOD, LEFT, parse_block
 from bootc_build.testing.crash_points.menu import MenuEntry, parse_menu
 from bootc_build.tools.e2fsprogs import Ext4Slot
 from bootc_build.tools.ext4_inspection import extract
@@ -17,6 +18,12 @@ from bootc_build.tools.ext4_inspection import extract
 _MENU = "/grub/grub.cfg"
 _NAMED = re.compile(r"-([0-9a-f]{64})/[^/]+$")
 _LINKS = 40
+_ENVIRONMENT = "/bootc.env"
+_BLOCK_HEADER = b"# GRUB Environment Block\n"
+_BLOCK_BYTES = 1024
+_COUNTED = {GOOD, COUNTED, LEFT}
+# The name of a deployment, or a number of tries.
+_COUNT = re.compile(r"[0-9a-f]{64}\.[0-9]+|[0-9]|")
 
 
 @dataclass(frozen=True)
@@ -27,11 +34,14 @@ class BootView:
         entries: of the menu.
         default: index of the entry that starts by itself; None if GRUB computes it.
         problems: in words; each would end in GRUB's shell or a kernel that does not start.
+        counts: what GRUB's environment block says of boots, sorted; None where it is no whole block. Whatever it
+            says, the menu starts one of its entries.
     """
 
     entries: tuple[MenuEntry, ...] = ()
     default: int | None = 0
     problems: tuple[str, ...] = ()
+    counts: tuple[tuple[str, str], ...] | None = ()
 
     @property
     def started(self) -> tuple[MenuEntry, ...]:
@@ -72,7 +82,19 @@ def _look(root: Path) -> BootView:
     problems = [problem for entry in menu.entries for problem in _check(root, entry)]
     if menu.default is not None and menu.default >= len(menu.entries):
         problems.append(f"GRUB's default, entry {menu.default}, is not in the menu")
-    return BootView(menu.entries, menu.default, tuple(problems))
+    return BootView(menu.entries, menu.default, tuple(problems), _counts(root))
+
+
+def _counts(root: Path) -> tuple[tuple[str, str], ...] | None:
+    path = resolve(root, _ENVIRONMENT)
+    if path is None or not path.is_file():
+        return ()
+    content = path.read_bytes()
+    if len(content) != _BLOCK_BYTES or not content.startswith(_BLOCK_HEADER):
+        return None
+    found = parse_block(content.decode("ascii", errors="replace"))
+    good = found.keys() <= _COUNTED and all(_COUNT.fullmatch(one) for one in found.values())
+    return tuple(sorted(found.items())) if good else None
 
 
 def _check(root: Path, entry: MenuEntry) -> list[str]:

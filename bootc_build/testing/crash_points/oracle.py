@@ -114,6 +114,8 @@ def judge(seen: Observation, reference: Reference) -> Verdict:
         else:
             boots.append(one.commit)
     violations = [*(f"mounted /boot: {problem}" for problem in seen.boot.problems)]
+    if seen.boot.counts is None:
+        violations.append("the count of boots in /boot/bootc.env is damaged")
     violations += _broken_entries(seen)
     violations += _lost(seen, reference)
     if unbootable or not boots:
