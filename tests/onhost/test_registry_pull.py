@@ -8,10 +8,11 @@ import pytest
 
 from bootc_build.onhost.oci.fetch_errors import FetchError, ImageNotFoundError
 from bootc_build.onhost.oci.reference import ImageReference
-from bootc_build.onhost.oci.refnames import image_ref
+from bootc_build.onhost.oci.refnames import image_ref, layer_ref
+from bootc_build.onhost.ostree.metadata import load_image_metadata
 from bootc_build.onhost.ostree.repo import Repo
 from bootc_build.onhost.progress import Silent
-from bootc_build.onhost.pull import probe, pull
+from bootc_build.onhost.pull import probe, pull, restore
 from bootc_build.vm.registry import Registry
 from tests.onhost.oci_images import Dir, Entry, File, WrittenImage, write_image
 
@@ -52,6 +53,32 @@ def test_an_image_of_a_registry_arrives(
     assert repo.resolve_ref(image_ref(image)) == result.merge_commit
     command = ["ostree", f"--repo={repo.path}", "cat", result.merge_commit, "/usr/a"]
     assert subprocess.run(command, check=True, capture_output=True).stdout == b"1" * 5000
+
+
+@pytest.mark.usefixtures("plain_http")
+def test_an_image_is_restored_from_another_compression_of_it(
+    registry: Registry, repo: Repo, tmp_path: Path
+) -> None:
+    """As on a machine that was installed from elsewhere than the registry that it follows."""
+    layers: list[list[Entry]] = [[Dir("usr"), File("usr/a", data=b"1" * 5000)], [File("usr/b")]]
+    first = write_image(tmp_path / "first", layers, compression="gzip")
+    done = pull(repo, push(registry, first, "installed/os:1"), progress=Silent())
+    known = load_image_metadata(repo, done.merge_commit)
+    assert known is not None
+    second = write_image(tmp_path / "second", layers, compression="zstd")
+    image = push(registry, second, "followed/os:1")
+    whole = {each for each in (repo.path / "objects").glob("*/*.file") if each.stat().st_size}
+
+    def take_out() -> None:
+        repo.set_ref(layer_ref(done.manifest.layers[0].digest), None)
+        for each in whole:
+            each.unlink()
+
+    commit = restore(repo, image, known, timestamp=0, before=take_out, progress=Silent())
+    assert commit == done.merge_commit
+    assert whole
+    assert all(each.exists() for each in whole)
+    assert repo.resolve_ref(image_ref(image)) is None
 
 
 @pytest.mark.usefixtures("plain_http")
