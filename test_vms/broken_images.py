@@ -30,15 +30,6 @@ def cut_kernel(root: Path) -> None:
     _replace(kernel, kernel.read_bytes()[:20_000])
 
 
-def kernel_of_noise(root: Path) -> None:
-    """The boot loader loads it, but its compressed part is garbage: it stops before it could say why."""
-    kernel = _kernel_directory(root) / "vmlinuz"
-    content = bytearray(kernel.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 100_000] = bytes(100_000)
-    _replace(kernel, bytes(content))
-
-
 def cut_initramfs(root: Path) -> None:
     """The kernel finds no root and panics."""
     initramfs = _kernel_directory(root) / "initramfs.img"
@@ -95,7 +86,6 @@ def spoil(root: Path, fault: str) -> None:
 
 FAULTS: Final[dict[str, Callable[[Path], None]]] = {
     "cut-kernel": cut_kernel,
-    "kernel-of-noise": kernel_of_noise,
     "cut-initramfs": cut_initramfs,
     "panic": panic,
     "failing-unit": failing_unit,

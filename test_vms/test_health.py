@@ -87,7 +87,10 @@ def broken(versions: Versions) -> Callable[[str], str]:
 
 @dataclass(frozen=True)
 class Case:
-    """A fault, how often its version is tried, and what is said of it."""
+    """A fault, how often its version is tried, and what is said of it.
+
+    One try of a fault that takes long shows as much as three do; those are shown by the first ones.
+    """
 
     fault: str
     tries: int
@@ -98,17 +101,18 @@ _NO_WORD = "left no word"
 CASES = (
     Case("cut-initramfs", _TRIES, _NO_WORD),
     Case("cut-kernel", 0, "could not load its kernel"),
-    Case("kernel-of-noise", _TRIES, _NO_WORD),
     Case("panic", _TRIES, _NO_WORD),
-    Case("failing-unit", _TRIES, "The boot failed: .*application.service"),
-    Case("failing-check", _TRIES, "The boot failed: .*bootc-health.service"),
-    Case("hang", _TRIES, "not complete in time: .*endless.service"),
-    Case("emergency", _TRIES, "The boot failed: .*var-lib-data.mount"),
+    Case("failing-unit", 1, "The boot failed: .*application.service"),
+    Case("failing-check", 1, "The boot failed: .*bootc-health.service"),
+    Case("hang", 1, "not complete in time: .*endless.service"),
+    Case("emergency", 1, "The boot failed: .*var-lib-data.mount"),
 )
 
 
 def check_case(case: Case, machine: Machine, registry: Registry, image: str) -> None:
     registry.configure(machine, "registry.example")
+    if 0 < case.tries < _TRIES:
+        machine.succeed(f"mkdir -p /etc/bootc; echo tries={case.tries} > /etc/bootc/health.conf")
     upgrade_into(machine, image, registry)
     left = [str(number) for number in reversed(range(case.tries))]
     assert [each for each in _trials(machine) if each in "012"] == left
