@@ -65,10 +65,14 @@ def run_pyz(host: PretendHost, *arguments: str) -> tuple[int, str]:
     return done.status, done.stdout + done.stderr
 
 
-def switch(host: PretendHost) -> tuple[int, str]:
-    return run_pyz(
-        host, "switch", "--no-signature-verification", "--transport=oci", "/tmp/image:image"
-    )
+def switch(host: PretendHost, *options: str) -> tuple[int, str]:
+    command = ("switch", "--no-signature-verification", "--transport=oci", *options)
+    return run_pyz(host, *command, "/tmp/image:image")
+
+
+def refs(host: PretendHost) -> list[str]:
+    command = ["ostree", "refs", f"--repo={host.sysroot}/ostree/repo"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
 
 def test_one_file_switches_the_host_to_an_image_and_upgrades_follow(host: PretendHost) -> None:
@@ -81,9 +85,7 @@ def test_one_file_switches_the_host_to_an_image_and_upgrades_follow(host: Preten
     host.reboot()
     assert host.status()["booted"]["image"]["version"] == "1"
     assert host.status()["rollback"]["image"] is None
-    refs = ["ostree", "refs", f"--repo={host.sysroot}/ostree/repo"]
-    names = subprocess.run(refs, check=True, capture_output=True, text=True).stdout
-    assert BRANCH not in names.split()
+    assert BRANCH not in refs(host)
     publish(host, "2")
     host.bootc("upgrade")
     host.reboot()
@@ -91,6 +93,18 @@ def test_one_file_switches_the_host_to_an_image_and_upgrades_follow(host: Preten
     host.bootc("rollback")
     host.reboot()
     assert host.status()["booted"]["image"]["version"] == "1"
+
+
+def test_retained_branch_keeps_its_ref_through_upgrades(host: PretendHost) -> None:
+    publish(host, "1")
+    assert switch(host, "--retain")[0] == 0
+    host.reboot()
+    publish(host, "2")
+    host.bootc("upgrade")
+    host.reboot()
+    assert BRANCH in refs(host)
+    fsck = ["ostree", "fsck", "--quiet", f"--repo={host.sysroot}/ostree/repo"]
+    subprocess.run(fsck, check=True)
 
 
 def test_rollback_leads_back_to_the_branch(host: PretendHost) -> None:
