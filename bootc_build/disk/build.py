@@ -21,7 +21,7 @@ from bootc_build.disk.formats import (
     write_formats,
 )
 from bootc_build.disk.identity import Identity
-from bootc_build.disk.layers import DamagedLayersError, imported_layers, layer_shelf
+from bootc_build.disk.layers import LayersRefusedError, imported_layers, layer_shelf
 from bootc_build.disk.layout import Overrides, image_layout, requested_layout, root_flags
 from bootc_build.disk.plan import Contents, Layout, plan_disk
 from bootc_build.disk.populate import Installation, install_image
@@ -114,8 +114,8 @@ def build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
     """
     try:
         return _build_disk(request, progress)
-    except DamagedLayersError:
-        progress.step("Layers of the cache were damaged and are removed; beginning again without")
+    except LayersRefusedError as reason:
+        progress.step(f"{reason}; beginning again without")
         return _build_disk(replace(request, layer_cache=False), progress)
 
 

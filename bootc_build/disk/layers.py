@@ -50,6 +50,8 @@ _AGENT: Final = "usr/lib/bootc/python/bootc_build"
 # What decides how a layer's objects come out, and how they are handed over.
 _DECIDES: Final = (
     "__init__.py",
+    "onhost/cli/install.py",
+    "onhost/cli/install_arguments.py",
     "onhost/install/filesystem.py",
     "onhost/install/layers.py",
     "onhost/oci/layerpath.py",
@@ -66,8 +68,8 @@ _NOTE: Final = "layer.json"
 _ROUNDING: Final = 1.1
 
 
-class DamagedLayersError(Exception):
-    """Layers of the cache were not what they should be; they are gone from it now."""
+class LayersRefusedError(Exception):
+    """The layers of the cache are of no use for this disk; it has to be made without. Says why."""
 
 
 def layer_shelf(*, folder: Path | None = None) -> Shelf:
@@ -175,7 +177,8 @@ def imported_layers(
         progress: hears of what is imported.
 
     Raises:
-        DamagedLayersError: what was used was damaged; nothing of the block's results may be.
+        LayersRefusedError: what was used was damaged, and is gone from the cache now; nothing of the block's
+            results may be used.
     """
     with ExitStack() as holds:
         layers = None
@@ -202,7 +205,7 @@ def imported_layers(
     if damaged:
         for key in damaged:
             shelf.discard(key)
-        raise DamagedLayersError
+        raise LayersRefusedError("Layers of the cache were damaged and are removed")
 
 
 def _known_image(image_id: str, root: Path) -> StoredImage | None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootc_build.disk.identity import Identity
-from bootc_build.disk.layers import Layers
+from bootc_build.disk.layers import Layers, LayersRefusedError
 from bootc_build.disk.trees import make_folder
 from bootc_build.disk.worktree import remove_tree
 from bootc_build.onhost.oci.reference import ImageReference
+from bootc_build.onhost.process import CommandError
 from bootc_build.onhost.progress import Progress
 from bootc_build.tools import containers_storage, skopeo
 from bootc_build.tools.buildah import Volume, WorkingContainer
@@ -24,6 +25,8 @@ IMAGE_TAG = "image"
 _SOURCE = "/run/bootc-build/src"
 _KEYS = "authorized_keys"
 _TARGET = "/run/bootc-build/target"
+# argparse's exit status for arguments that it does not know.
+_USAGE = 2
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Architecture -> its first serial port, and the firmware that there are boot loaders for.
 _SERIAL = {"amd64": "ttyS0,115200n8", "arm64": "ttyAMA0"}
@@ -121,6 +124,7 @@ def install_image(
 
     Raises:
         CommandError: the installer failed; has its last lines.
+        LayersRefusedError: it does not know what to do with the layers.
     """
     layout, target = work / "image", work / "root"
     make_folder(target)
@@ -140,6 +144,11 @@ def install_image(
         found = containers_storage.find_image(image.id)
         with containers_storage.served_layout(found, layout, IMAGE_TAG, count):
             populate(container, layout, target, installation, progress, imported_layers=given)
+    except CommandError as error:
+        if given and error.status == _USAGE:
+            # Compiled Python in it may be of another agent than its source, and that is what runs.
+            raise LayersRefusedError("The image's installer takes no imported layers") from error
+        raise
     except containers_storage.UnknownStorageError as reason:
         progress.step("Exporting the image with skopeo")
         progress.detail(f"Storage could not be read directly: {reason}")

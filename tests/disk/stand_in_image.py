@@ -1,7 +1,7 @@
 """A container image of a few MB whose ``bootc`` is a shell script that lays a tree down, for tests of seconds.
 
 What the script does besides is asked for by kernel arguments: ``stand-in=hang`` sleeps, ``stand-in=fail``
-fails, ``stand-in=fill:N`` makes N MB.
+fails, ``stand-in=old`` knows no imported layers, ``stand-in=fill:N`` makes N MB.
 """
 
 import re
@@ -24,6 +24,7 @@ for last; do
   case "$last" in
     stand-in=hang) echo "now hanging"; sleep {HANG_SECONDS} ;;
     stand-in=fail) echo "the installer says why" >&2; exit 3 ;;
+    stand-in=old) case "$*" in *--imported-layers*) exit 2 ;; esac ;;
     stand-in=fill:*) fill="${{last#stand-in=fill:}}" ;;
   esac
 done

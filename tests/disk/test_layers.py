@@ -229,6 +229,12 @@ def test_a_damaged_object_leads_to_a_disk_without_the_cache(request_: DiskReques
     assert got_layers(request_)
 
 
+def test_an_installer_that_takes_no_layers_imports_by_itself(request_: DiskRequest) -> None:
+    steps = Steps()
+    assert not got_layers(replace(request_, kargs=("stand-in=old",)), steps)
+    assert any("takes no imported layers" in step for step in steps.steps)
+
+
 def is_regular(path: Path) -> bool:
     return not path.is_symlink() and path.stat().st_size > 0
 

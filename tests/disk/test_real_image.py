@@ -2,18 +2,23 @@
 
 import json
 import re
-from dataclasses import dataclass
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.formats import DiskType
+from bootc_build.disk.layers import layer_shelf
 from bootc_build.disk.plan import MACHINE_BYTES
+from bootc_build.image.base_tree import copy_image_root
 from bootc_build.onhost.process import run
 from bootc_build.onhost.progress import Silent
 from bootc_build.tools import e2fsprogs
-from bootc_build.tools.buildah import image_exists
+from bootc_build.tools.buildah import image_exists, remove_image, working_container
 from bootc_build.tools.e2fsprogs import Ext4Slot
 from bootc_build.tools.mtools import FatVolume
 
@@ -68,6 +73,41 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         Ext4Slot(raw, *root),
         FatVolume(raw, *esp, 0),
     )
+
+
+@pytest.fixture
+def current() -> Iterator[str]:
+    """The base image with the agent of now."""
+    if not image_exists(BASE):
+        pytest.skip(f"{BASE} is not built; see: bootc-build base")
+    tag = f"localhost/bootc-build-test/current-{secrets.token_hex(4)}:1"
+    with working_container(BASE) as container:
+        # With what was compiled of the one that it had.
+        shutil.rmtree(container.mount() / "usr/lib/bootc/python")
+        copy_image_root(container.mount())
+        container.commit(tag)
+    yield tag
+    remove_image(tag)
+
+
+def test_layers_from_the_cache_give_the_same_bytes(
+    current: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    request = DiskRequest(
+        current,
+        [DiskType.RAW],
+        tmp_path / "without",
+        target=parse_target(TARGET),
+        layer_cache=False,
+    )
+    [without] = build_disk(request, Silent())
+    assert layer_shelf().things() == []
+    for name in ("first", "second"):
+        [made] = build_disk(replace(request, output=tmp_path / name, layer_cache=True), Silent())
+        assert len(layer_shelf().things()) > 1
+        assert made.sha256 == without.sha256
+        made.path.unlink()
 
 
 def uuid_of(slot: Ext4Slot) -> str:

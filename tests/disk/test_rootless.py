@@ -97,7 +97,7 @@ def user() -> Iterator[User]:
 @pytest.fixture(scope="module")
 def image(user: User, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     tag = f"localhost/bootc-build-test/rootless-{secrets.token_hex(4)}:1"
-    make_stand_in_image(tag, tmp_path_factory.mktemp("image"))
+    make_stand_in_image(tag, tmp_path_factory.mktemp("image"), agent=True)
     identifier = run(["buildah", "images", "--quiet", "--no-trunc", tag]).stdout.strip()
     layout = user.home / "layout"
     export_uncompressed(identifier.removeprefix("sha256:"), layout, "image")
@@ -121,6 +121,10 @@ def test_a_user_makes_the_disks_that_root_makes(user: User, image: str, tmp_path
         made = user.home / "out" / name
         assert made.stat().st_uid == pwd.getpwnam(user.name).pw_uid
         assert sha256(made) == sha256(tmp_path / name)
+    # Its layer is kept, too, and the next disk of it is the same.
+    assert list(user.home.glob(".cache/bootc-build/layers/*/objects/??/*.commit"))
+    user.run(*command, str(user.home / "again"))
+    assert sha256(user.home / "again/disk.raw") == sha256(tmp_path / "disk.raw")
     assert user.run("buildah", "containers", "--json").stdout.strip() in ("null", "[]")
     # podman may leave a process of its own that keeps the user's namespace; nothing of ours stays.
     names = {Path(f"/proc/{number}/comm").read_text().strip() for number in user.processes()}
@@ -138,6 +142,9 @@ def test_a_user_builds_an_image_and_looks_into_it(user: User, image: str) -> Non
     found = json.loads(said)
     assert found["contents"]["kernels"] == ["6.12.0-test"]
     assert len(found["layers"]) == 2
+    linted = user.run(str(_COMMAND), "lint", "localhost/mine:1", check=False)
+    assert linted.status == 1
+    assert "Failed lint: api-base-directories" in linted.stdout
 
 
 def test_a_user_who_ends_it_finds_nothing_left(user: User, image: str) -> None:
