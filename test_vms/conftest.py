@@ -7,6 +7,7 @@ import pytest
 from bootc_build.testing.factory import MachineFactory
 from bootc_build.vm.machine import Machine
 from test_vms import os_images
+from test_vms import tiny_guest as tiny_guest_files
 from test_vms.example_os import FOLLOWS, Versions
 from test_vms.selection import (
     pytest_addoption,
@@ -35,6 +36,14 @@ def versions(base_image: str) -> Versions:
     return Versions(
         os_images.build_version(base_image, "1"), os_images.build_version(base_image, "2")
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_guest(
+    base_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> tiny_guest_files.TinyGuest:
+    """A guest of busybox and the base image's kernel."""
+    return tiny_guest_files.make(base_image, tmp_path_factory.mktemp("tiny-guest"))
 
 
 @pytest.fixture(scope="module")

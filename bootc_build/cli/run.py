@@ -144,6 +144,8 @@ def _spec(args: argparse.Namespace, progress: StderrProgress) -> MachineSpec:
         forwards=tuple(_forward(text) for text in args.forward),
         # On the terminal a restart is the user's own; for a command, and for a snapshot, it is trouble.
         may_reboot=not args.after_dashes and not args.snapshot,
+        # A person's guest has no unit of ours; a snapshot is the same for commands and for the terminal.
+        lane=bool(args.after_dashes) or args.snapshot,
     )
     if args.snapshot and (
         reason := why_not(spec, qemu_version(f"qemu-system-{spec.architecture}"))

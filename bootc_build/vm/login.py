@@ -18,6 +18,7 @@ _PASSWORD = rb"[Pp]assword: ?$"
 _NUDGE_SECONDS = 20.0
 _LOOK_SECONDS = 0.25
 _NO_ACCOUNT_SECONDS = 5.0
+_LOGIN_TRIES = 3
 _NO_ACCOUNT_REMEDY = (
     "The guest does not take system credentials (agetty.autologin, login.noauth: Debian 13 and newer): "
     "give an account to log in with."
@@ -45,12 +46,13 @@ def reach_shell(
         Whether it is the console that has a shell.
 
     Raises:
-        WaitTimeoutError: no shell in time, or a login is asked for and there is no account.
+        WaitTimeoutError: no shell in time; or a login is asked for and there is no account, or it is refused.
         ConsoleBadnessError, pexpect.EOF: the machine is in trouble, or gone.
     """
     deadline = time.monotonic() + seconds
     nudge = _NUDGE_SECONDS * time_scale
     prompt = re.compile(_PROMPT)
+    tries = 0
     quiet_since = time.monotonic()
     while (left := deadline - time.monotonic()) > 0:
         if elsewhere():
@@ -78,12 +80,24 @@ def reach_shell(
             if follows == 0:
                 return True
             continue
-        console.sendline(login.user if found == 1 else login.password)
+        tries += found == 1
+        _answer(console, login, is_name=found == 1, tries=tries)
     raise WaitTimeoutError(
         f"No shell came up on the guest's console within {seconds:.0f} seconds.",
         "Does it boot with console=ttyS0 and run a getty there?",
         console.tail(),
     )
+
+
+def _answer(console: Console, login: Login, *, is_name: bool, tries: int) -> None:
+    """Type the account's name or its password."""
+    if tries > _LOGIN_TRIES:
+        raise WaitTimeoutError(
+            f"The guest refuses the account '{login.user}' (tried {_LOGIN_TRIES} times).",
+            "Check its name and password, and whether it may log in on this terminal.",
+            console.tail(),
+        )
+    console.sendline(login.user if is_name else login.password)
 
 
 def _after_login(console: Console, prompt: re.Pattern[bytes], seconds: float) -> int | None:

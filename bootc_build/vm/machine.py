@@ -218,7 +218,8 @@ class Machine(Hardware, Guest):
                 elsewhere=self._is_on_lane,
             )
             # The lane's unit starts before the console's getty: what has not come soon does not come.
-            if not on_console or wait_until(self._is_on_lane, seconds=_LANE_SECONDS * scale):
+            patience = _LANE_SECONDS * scale if self.spec.lane else 0
+            if not on_console or wait_until(self._is_on_lane, seconds=patience):
                 self._shell = self._on.lane
             else:
                 self._shell = self._console_shell()

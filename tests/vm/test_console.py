@@ -166,6 +166,16 @@ def test_an_account_logs_in_where_credentials_are_not_taken(tmp_path: Path) -> N
         reach_shell(console, login=Login("me", "secret"), seconds=10, time_scale=1)
 
 
+def test_an_account_that_is_refused_is_told_before_the_time_is_over(tmp_path: Path) -> None:
+    refusing = "while printf 'fake login: '; read user; do printf 'Password: '; read word; echo wrong; done"
+    with (
+        fake_guest("bash", "-c", refusing) as guest,
+        _open_console(guest, tmp_path / "log") as console,
+        pytest.raises(WaitTimeoutError, match="refuses the account 'me'"),
+    ):
+        reach_shell(console, login=Login("me", "no secret"), seconds=300, time_scale=1)
+
+
 def test_a_login_without_an_account_is_told_soon(tmp_path: Path) -> None:
     with (
         fake_guest("bash", "-c", _GETTY) as guest,

@@ -38,6 +38,8 @@ def test_the_console_is_on_the_terminal_until_the_escape_key(tmp_path: Path) -> 
         program.expect_exact("Hello from the guest")
         assert termios.tcgetattr(program.child_fd) != before
         qemu = int(run(["pgrep", "-P", str(program.pid), "qemu"]).stdout)
+        # The guest that a person sees is as it is: nothing starts a shell for commands in it.
+        assert b"bootc-build.lane" not in Path(f"/proc/{qemu}/cmdline").read_bytes()
         program.send("\x1d")
         program.expect(pexpect.EOF)
         assert termios.tcgetattr(program.child_fd) == before
@@ -63,6 +65,7 @@ def test_interrupting_a_boot_leaves_no_process(tmp_path: Path) -> None:
     with pexpect.spawn(_RUN[0], [*_RUN[1:], "-v", disk, "--", "true"], timeout=60) as program:
         program.expect_exact("Booting for ever")
         qemu = int(run(["pgrep", "-P", str(program.pid), "qemu"]).stdout)
+        assert b"bootc-build.lane" in Path(f"/proc/{qemu}/cmdline").read_bytes()
         program.sendintr()
         program.expect(pexpect.EOF)
         program.wait()
