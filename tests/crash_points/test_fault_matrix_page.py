@@ -19,6 +19,17 @@ def test_results_of_several_runs_add_up(tmp_path: Path, monkeypatch: pytest.Monk
     assert text.index("| fetch | disk-full | kept |") < text.index("| import | kill-agent | kept |")
 
 
+def test_a_cell_that_is_no_longer_planned_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "matrix.md"
+    monkeypatch.setenv(fault_matrix_page.VARIABLE, str(page))
+    fault_matrix_page.note("fetch", "no-such-fault", "VIOLATED: x", "signal")
+    fault_matrix_page.note("fetch", "disk-full", "kept", "exit-code")
+    assert "1 of " in page.read_text()
+    assert "no-such-fault" not in page.read_text()
+
+
 def test_an_ordinary_run_writes_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(fault_matrix_page.VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
