@@ -12,6 +12,12 @@ from bootc_build.vm.block import Attachment, block_nodes
 from bootc_build.vm.firmware import FirmwareFiles
 from bootc_build.vm.spec import DiskBus, Firmware, MachineSpec
 
+# An emulated machine on a busy computer takes many times as long to boot; a good boot on trial is not to be struck
+# by its deadline. Guests that do not have the unit pass it over; those that take no credentials have no lane.
+_PATIENCE = (
+    ("systemd.unit-dropin.bootc-boot-deadline.timer", "[Timer]\nOnBootSec=\nOnBootSec=3h\n"),
+)
+
 
 @dataclass(frozen=True)
 class MemoryFile:
@@ -82,7 +88,7 @@ def qemu_argv(spec: MachineSpec, runtime: Runtime) -> list[str]:
         *_disks(spec.disk_bus, runtime.disks),
         *_network(spec),
         *_private_networks(spec, runtime.network_fds),
-        *_lane(runtime.lane_fd),
+        *_lane(runtime.lane_fd, runtime.accelerator),
         *_credentials(spec.credentials),
         *_kernel(spec),
         *spec.extra_args,
@@ -194,14 +200,15 @@ def _tpm(spec: MachineSpec, descriptor: int | None) -> list[str]:
     ]
 
 
-def _lane(descriptor: int | None) -> list[str]:
+def _lane(descriptor: int | None, accelerator: Accelerator) -> list[str]:
     if descriptor is None:
         return []
+    patience = _PATIENCE if accelerator is Accelerator.TCG else ()
     return [
         *("-device", "virtio-serial-pci"),
         *("-chardev", f"socket,id=lane,fd={descriptor}"),
         *("-device", f"virtserialport,chardev=lane,name={lane.PORT}"),
-        *_credentials(lane.lane_credentials()),
+        *_credentials((*lane.lane_credentials(), *patience)),
     ]
 
 

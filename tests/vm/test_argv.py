@@ -261,6 +261,13 @@ def test_the_lane_is_a_port_and_the_credentials_that_start_its_other_end() -> No
     assert not _values(qemu_argv(MachineSpec(credentials=()), _TCG), "-smbios")
 
 
+@pytest.mark.parametrize("accelerator", list(Accelerator))
+def test_only_an_emulated_guest_may_boot_for_hours(accelerator: Accelerator) -> None:
+    argv = qemu_argv(MachineSpec(), Runtime(accelerator, 7, 8, lane_fd=9))
+    patient = any("bootc-boot-deadline.timer=" in each for each in _values(argv, "-smbios"))
+    assert patient is (accelerator is Accelerator.TCG)
+
+
 def test_each_private_network_is_a_card_with_an_address_of_its_own() -> None:
     runtime = Runtime(Accelerator.TCG, 7, 8, network_fds=(10, 11))
     spec = MachineSpec(name="a")
