@@ -1,5 +1,6 @@
 """An image to upgrade to, made for the purpose: with another initramfs, so that /boot changes as well."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,7 @@ _ALIGNMENT = 4
 
 @contextmanager
 def with_another_initramfs(image: str) -> Iterator[str]:
-    """An image that boots like another, from another initramfs and with one file more; its id. Gone afterwards.
+    """An image that boots like another, from another initramfs and with one file more; its name. Gone afterwards.
 
     Raises:
         UserError: the image is not in local storage, or has not one kernel.
@@ -29,8 +30,10 @@ def with_another_initramfs(image: str) -> Iterator[str]:
         marker = tree / "usr/share/bootc-build/crash-points"
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.write_text("made for a test of upgrades\n")
-        made = container.commit(None, timestamp=1)
+        # A name of its own: who makes the same at the same time gets the same image, and removes only his name.
+        name = f"localhost/bootc-build-another-initramfs:{secrets.token_hex(8)}"
+        container.commit(name, timestamp=1)
     try:
-        yield made
+        yield name
     finally:
-        remove_image(made)
+        remove_image(name)

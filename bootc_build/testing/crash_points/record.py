@@ -167,7 +167,8 @@ def running_machine(image: str, firmware: Firmware, folder: Path) -> Iterator[Ma
         folder: gets its console log.
     """
     disk = cached_disk(image, Silent(), target=ImageReference.parse_cli(FOLLOWS))
-    spec = MachineSpec(disks=(Disk.open(disk),), name="crash-points", firmware=firmware)
+    # The name is part of a snapshot's key: with that of the tests' first machines, their snapshot serves here, too.
+    spec = MachineSpec(disks=(Disk.open(disk),), name="machine1", firmware=firmware)
     with ExitStack() as stack:
         stack.enter_context(
             Slots().claimed("crash points", cpus=spec.cpus, memory_mib=spec.memory_mib)
