@@ -1,8 +1,13 @@
-"""What hands do to a machine, seen from inside: a private network with its cables, a TPM."""
+"""What hands do to a machine, seen from inside: cables, a private network, a TPM, the screen."""
+
+import struct
+import zlib
+from pathlib import Path
 
 import pytest
 
 from bootc_build.testing.factory import MachineFactory
+from bootc_build.vm.machine import Machine
 from bootc_build.vm.network import PrivateNetwork
 from test_vms.tiny_guest import TinyGuest
 
@@ -35,3 +40,32 @@ def test_the_guest_has_a_tpm_in_which_the_boot_is_measured(
     measured = vm.succeed("cat /sys/class/tpm/tpm0/pcr-sha256/0").strip()
     assert len(bytes.fromhex(measured)) == 32
     assert set(measured) != {"0"}
+
+
+def test_the_guest_sees_its_cable(machine: Machine) -> None:
+    card = machine.succeed("ls /sys/class/net | grep -v '^lo$'").strip()
+    machine.succeed(f"grep 1 /sys/class/net/{card}/carrier")
+    with machine.link_down():
+        machine.wait_until_succeeds(f"grep 0 /sys/class/net/{card}/carrier")
+    machine.wait_until_succeeds(f"grep 1 /sys/class/net/{card}/carrier")
+
+
+def test_the_screen_is_a_picture(machine: Machine, tmp_path: Path) -> None:
+    picture = machine.screenshot(tmp_path / "screen.png").read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    # The first chunk: length, "IHDR", width and height, five bytes more, checksum.
+    width, height = struct.unpack(">II", picture[16:24])
+    assert width >= 640
+    assert height >= 400
+    assert zlib.crc32(picture[12:29]) == int.from_bytes(picture[29:33], "big")
+
+
+def test_a_unit_that_fails_is_bad_health(machine: Machine) -> None:
+    assert machine.is_health_ok()
+    machine.execute("systemd-run --wait --unit=sick false")
+    try:
+        assert not machine.is_health_ok()
+        assert machine.failed_units() == ["sick.service"]
+    finally:
+        machine.succeed("systemctl reset-failed sick")
+    assert machine.is_health_ok()

@@ -15,7 +15,7 @@ _PATTERNS = {
     "device error": r"(?:critical target|I/O) error, dev ",
     "emergency mode": (
         r"You are in emergency mode|Entering emergency mode|Generating \"/run/initramfs/rdsosreport"
-        r"|Press Enter for (?:emergency shell|maintenance)"
+        r"|Press Enter for (?:emergency shell|(?:system )?maintenance)"
         r"|Cannot open access to console, the root account is locked"
     ),
     "failed mount": r"\[FAILED\] Failed to mount|VFS: Unable to mount root",
