@@ -1,4 +1,4 @@
-"""What hands do to a machine, seen from inside: cables, a private network, a TPM, the screen."""
+"""What hands do to a machine, seen from inside: cables, a private network, a TPM, the screen, the power button."""
 
 import struct
 import zlib
@@ -9,6 +9,7 @@ import pytest
 from bootc_build.testing.factory import MachineFactory
 from bootc_build.vm.machine import Machine
 from bootc_build.vm.network import PrivateNetwork
+from test_vms.example_os import Versions
 from test_vms.tiny_guest import TinyGuest
 
 
@@ -69,3 +70,13 @@ def test_a_unit_that_fails_is_bad_health(machine: Machine) -> None:
     finally:
         machine.succeed("systemctl reset-failed sick")
     assert machine.is_health_ok()
+
+
+@pytest.mark.long
+def test_the_power_button_ends_a_guest_in_good_order(
+    bootc_vm: MachineFactory, versions: Versions
+) -> None:
+    vm = bootc_vm(versions.one)
+    assert vm.soft_kill()
+    assert vm.record is not None
+    assert "guest-shutdown" in vm.record.monitor_path.read_text()
