@@ -3,7 +3,7 @@
     ./dev soak --seed 7 --minutes 240
 
 One machine goes back and forth between two images. At seeded moments its power is cut: most cuts are copies of its disk,
-which are looked at as crash points are and cost seconds; some are real, in the middle of what it does, and the machine
+during upgrades, which are looked at as crash points are and cost seconds; some are real, and the machine
 boots again. After each step: it runs one of the two, what the owner left is there, `ostree fsck` is clean, and the
 space in use does not grow.
 """
@@ -25,14 +25,19 @@ from bootc_build.tools.cache import scratch_folder
 from bootc_build.vm.machine import Machine
 from bootc_build.vm.registry import GUEST_NAME, Registry
 from bootc_build.vm.spec import Firmware
+from bootc_build.vm.waiting import wait_until
 
 _KEPT = "/var/lib/soak/kept"
 _TAG = "os:stable"
 _UPGRADE_SECONDS = 900.0
 # Journals and the like; a deployment or an image that is not removed takes more.
 _GROWTH_MIB = 64
-_CUTS_A_STEP = 3
+_CUTS_A_PHASE = 12
+# An upgrade of the tests' Debian has some hundred requests for writes.
+_WRITES_BETWEEN = 60
+_QUIET_SECONDS = 10.0
 _REAL_CUTS = 0.25
+_ROLLBACKS = 0.3
 
 
 class ViolationError(AssertionError):
@@ -49,6 +54,7 @@ class Soak:
         images: it goes back and forth between.
         seed: of all that is random.
         say: gets a line for each step.
+        cuts_a_phase: power cuts during one upgrade, at most.
     """
 
     machine: Machine
@@ -56,6 +62,7 @@ class Soak:
     images: Sequence[str]
     seed: int
     say: Callable[[str], None]
+    cuts_a_phase: int = _CUTS_A_PHASE
     steps: int = 0
     cuts: int = 0
     real_cuts: int = 0
@@ -76,7 +83,7 @@ class Soak:
 
     def step(self) -> None:
         """An upgrade to the other image or a rollback, with cuts in the middle, and a restart."""
-        goes_back = self.steps > 0 and self._random.random() < 0.3
+        goes_back = self.steps > 0 and self._random.random() < _ROLLBACKS
         what = "rollback" if goes_back else "upgrade"
         if goes_back and self.machine.bootc.status().rollback is not None:
             self.machine.bootc.rollback()
@@ -87,6 +94,7 @@ class Soak:
         if self._random.random() < _REAL_CUTS:
             what += ", power cut, boot"
             self.real_cuts += 1
+            self.cuts += 1
             self.machine.power_cut()
             self.machine.boot()
         else:
@@ -101,10 +109,7 @@ class Soak:
         self.registry.push(self.images[self._next], _TAG)
         unit = "systemd-run --quiet --unit=soak --property=RemainAfterExit=yes bootc upgrade"
         machine.succeed(unit)
-        for _ in range(_CUTS_A_STEP):
-            # So many turns of a loop in the guest, which is another moment each time.
-            machine.succeed(f"for i in $(seq {self._random.randrange(1, 40_000)}); do :; done")
-            self._cut_copy()
+        self._cut_copies()
         ended = "test $(systemctl show --property=SubState --value soak) != running"
         machine.wait_until_succeeds(ended, seconds=_UPGRADE_SECONDS)
         result = machine.succeed("systemctl show --property=Result --value soak").strip()
@@ -114,16 +119,36 @@ class Soak:
         if staged is not None:
             self._commits.add(str(staged.checksum))
 
+    def _cut_copies(self) -> None:
+        """Power cuts at seeded moments, counted in writes of the guest; none where it writes no more."""
+        for _ in range(self.cuts_a_phase):
+            at = self._writes() + self._random.randrange(1, _WRITES_BETWEEN)
+            limit = self.machine.seconds(_QUIET_SECONDS)
+            if not wait_until(
+                lambda at=at: self._writes() >= at,  # type: ignore[misc]
+                seconds=limit,
+                first_interval=0.01,
+            ):
+                return
+            self._cut_copy()
+
+    def _writes(self) -> int:
+        statistics = self.machine.qemu.monitor.execute("query-blockstats")
+        return sum(int(one["stats"]["wr_operations"]) for one in statistics)
+
     def _cut_copy(self) -> None:
-        """What a power cut would leave now."""
+        """What a power cut would leave now; the guest stands still until that has been looked at."""
         self.cuts += 1
-        with emptied(scratch_folder()) as folder:
-            self.machine.copy_disk(folder / "disk.qcow2")
+        qemu = self.machine.qemu
+        with emptied(scratch_folder()) as folder, qemu.stopped():
             raw = folder / "disk.raw"
-            run(["qemu-img", "convert", "-O", "raw", f"{folder}/disk.qcow2", str(raw)])
+            # "-U": QEMU has the file open, and has just written everything to it.
+            run(["qemu-img", "convert", "-U", "-O", "raw", str(qemu.disks[0].path), str(raw)])
             seen = look_at_disk(raw, folder, (f"/ostree/deploy/default{_KEPT}",))
         problems = [*seen.loader.problems, *seen.boot.problems, *seen.damage]
         self._promise(not problems, f"after a cut: {problems[:3]}")
+        self._promise(seen.boot.counts is not None, "a cut damages the count of boots")
+        self._promise(seen.started, "after a cut nothing would start")
         for one in seen.started:
             self._promise(one is not None and not one.problems, "a cut leaves no whole system")
             known = one is not None and one.commit in self._commits
@@ -173,6 +198,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev soak", description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of all that is random")
     parser.add_argument("--minutes", type=float, default=60.0, help="how long (default: 60)")
+    parser.add_argument("--cuts", type=int, help="end after so many power cuts, if that is earlier")
     args = parser.parse_args()
 
     def say(line: str) -> None:
@@ -181,10 +207,15 @@ def main() -> int:
 
     say(f"seed {args.seed}")
     deadline = time.monotonic() + 60 * args.minutes
+
+    def over(soak: Soak) -> bool:
+        enough = args.cuts is not None and soak.cuts >= args.cuts
+        return soak.steps > 0 and (enough or time.monotonic() >= deadline)
+
     base = base_image()
     with prepared(build_version(base, "1"), build_version(base, "2"), args.seed, say) as soak:
         try:
-            while not soak.steps or time.monotonic() < deadline:
+            while not over(soak):
                 soak.step()
         except ViolationError as violation:
             say(f"VIOLATED: {violation}")
