@@ -1,0 +1,74 @@
+"""Verbs that need a booted host and no second boot: edit with an editor, switches, marks; one machine."""
+
+import json
+from typing import Any
+
+import pytest
+
+from bootc_build.testing.factory import MachineFactory
+from bootc_build.vm.machine import Machine
+from bootc_build.vm.registry import Registry
+from test_vms.example_os import FOLLOWS, Versions
+
+_NEXT = "registry.example/os:next"
+# An editor that puts a new file in place of the old one, as many do.
+_EDITOR = f"""#!/bin/sh
+sed 's,image: {FOLLOWS}$,image: {_NEXT},' "$1" > /run/edited && mv /run/edited "$1"
+"""
+
+
+def _status(machine: Machine) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(machine.succeed("bootc status --format=json"))
+    return document
+
+
+def _check_edit(machine: Machine) -> None:
+    assert "Edit cancelled" in machine.succeed("EDITOR=true bootc edit")
+    assert "failed with status 1" in machine.fail("EDITOR=false bootc edit 2>&1")
+    assert _status(machine)["status"]["staged"] is None
+    machine.write("/run/editor", _EDITOR)
+    said = machine.succeed("EDITOR='sh /run/editor' bootc edit", seconds=900)
+    assert f"Queued for next boot: {_NEXT}" in said
+    document = _status(machine)
+    assert document["spec"]["image"] == {"image": _NEXT, "transport": "registry"}
+    assert document["status"]["staged"]["image"]["version"] == "2"
+
+
+def _check_mutate_in_place(machine: Machine, registry: Registry) -> None:
+    """For installers: what an upgrade fetches is another, and nothing is fetched now."""
+    asked = len(registry.requests())
+    writable = "mount -o remount,rw /sysroot"
+    command = "bootc switch --mutate-in-place registry.example/os:moved"
+    machine.succeed(f"unshare -m sh -c '{writable} && {command}'")
+    assert len(registry.requests()) == asked
+    booted = _status(machine)["status"]["booted"]["image"]
+    assert booted["image"]["image"] == "registry.example/os:moved"
+    assert booted["version"] == "1"
+
+
+@pytest.mark.long
+def test_verbs_that_change_what_boots_next_and_are_undone(
+    bootc_vm: MachineFactory, bootc_registry: Registry, versions: Versions
+) -> None:
+    bootc_registry.push(versions.two, "os:next")
+    machine = bootc_vm(versions.one, origin=FOLLOWS)
+    bootc_registry.configure(machine, "registry.example")
+    _check_mutate_in_place(machine, bootc_registry)
+    machine.succeed(
+        "unshare -m sh -c 'mount -o remount,rw /sysroot && "
+        f"bootc switch --mutate-in-place {FOLLOWS}'"
+    )
+    assert "already" not in machine.succeed("bootc pin")
+    assert "already pinned" in machine.succeed("bootc pin booted")
+    _check_edit(machine)
+    assert "cannot be pinned" in machine.fail("bootc pin staged 2>&1")
+    machine.succeed("bootc unpin booted")
+    status = _status(machine)["status"]
+    assert status["booted"]["pinned"] is False
+    assert status["staged"]["image"]["version"] == "2"
+    # Back to what is followed: the queued one is replaced.
+    bootc_registry.push(versions.one, "os:stable")
+    machine.succeed(f"bootc switch {FOLLOWS}", seconds=900)
+    assert _status(machine)["spec"]["image"]["image"] == FOLLOWS
+    assert json.loads(machine.succeed("bootc internals fsck --format=json", seconds=900))["ok"]
+    assert machine.failed_units() == []
