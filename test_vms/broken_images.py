@@ -69,6 +69,19 @@ def hang(root: Path) -> None:
     _replace(root / _UNITS / "bootc-boot-deadline.timer.d/50-test.conf", timer)
 
 
+def frozen(root: Path) -> None:
+    """The first process is gone, and with it all that could notice; only the hardware watchdog runs."""
+    state = "/sys/class/watchdog/watchdog0/state"
+    text = (
+        "[Unit]\nDescription=The one that freezes\n[Service]\nType=oneshot\nTimeoutStartSec=infinity\n"
+        f"ExecStart=/bin/sh -c 'until grep -qs ^active {state}; do sleep 1; done; kill -SEGV 1; sleep infinity'\n"
+    )
+    _unit(root, "freeze.service", text, "multi-user.target.wants")
+    _replace(
+        root / "usr/lib/systemd/system.conf.d/50-test.conf", b"[Manager]\nRuntimeWatchdogSec=30s\n"
+    )
+
+
 def emergency(root: Path) -> None:
     """A file system that is needed is not there, and systemd asks for help."""
     text = (
@@ -91,5 +104,6 @@ FAULTS: Final[dict[str, Callable[[Path], None]]] = {
     "failing-unit": failing_unit,
     "failing-check": failing_check,
     "hang": hang,
+    "frozen": frozen,
     "emergency": emergency,
 }

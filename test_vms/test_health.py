@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from bootc_build.testing.factory import MachineFactory
+from bootc_build.vm.accel import Accelerator
 from bootc_build.vm.machine import Machine
 from bootc_build.vm.registry import Registry
+from bootc_build.vm.spec import MachineSpec
 from test_vms import broken_images, os_images
-from test_vms.example_os import Versions
+from test_vms.example_os import FOLLOWS, Versions
 
 _TRIES = 3
 _FELL_BACK = re.compile(rb"fellback=(\w+)")
@@ -141,6 +144,23 @@ def test_every_kind_of_failing_boot_is_fallen_back_from(
     broken: Callable[[str], str],
 ) -> None:
     check_case(case, boot(versions.one, firmware), bootc_registry, broken(case.fault))
+
+
+@pytest.mark.long
+def test_a_frozen_system_is_restarted_by_the_watchdog(
+    bootc_vm: MachineFactory,
+    bootc_registry: Registry,
+    versions: Versions,
+    broken: Callable[[str], str],
+) -> None:
+    spec = MachineSpec(extra_args=("-device", "i6300esb", "-action", "watchdog=reset"))
+    machine = bootc_vm(versions.one, origin=FOLLOWS, spec=spec)
+    machine.expected_trouble.append(re.compile("Caught <SEGV>|Freezing execution"))
+    # It is not the deadline that restarts it.
+    if machine.acceleration.accelerator is Accelerator.TCG:
+        assert "OnBootSec=3h" in machine.succeed("systemctl cat bootc-boot-deadline.timer")
+    check_case(Case("frozen", 1, _NO_WORD), machine, bootc_registry, broken("frozen"))
+    assert sum(each["event"] == "WATCHDOG" for each in machine.qemu.monitor.events) == 1
 
 
 @pytest.mark.long
