@@ -17,7 +17,8 @@ Written by `./dev fault-matrix`, which runs the cells and records what came of e
 A cell is one fault that strikes while an upgrade is in one phase. Every cell has the same oracle:
 
 - the machine boots the old system or the new one and nothing else. That is decided from its disk, looked at as for
-  [crash points](crash-points.md), at the moment of the fault or after it;
+  [crash points](crash-points.md), at the moment of the fault or after it. Contents of objects are hashed by
+  `ostree fsck` alone, in cells that end with one;
 - `bootc status` agrees with it, and the boot entries are as they were as long as nothing is finished;
 - what the owner has in `/etc` and `/var` is there;
 - once the fault is over, the next `bootc upgrade` succeeds and stages the new system, `ostree fsck` is clean, and
@@ -77,6 +78,8 @@ def render(results: list[CellResult], *, planned: int | None = None) -> str:
         "```console",
         "$ ./dev fault-matrix 'test_vms/test_fault_matrix.py::test_a_fault_leaves_old_or_new[PHASE-FAULT]'",
         "```",
+        "",
+        "Registry cells: `test_a_failing_registry_leaves_old_or_new[fetch-FAULT]`.",
         "",
         "| phase | fault | outcome | the upgrade under the fault | date |",
         "|---|---|---|---|---|",

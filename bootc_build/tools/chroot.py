@@ -1,8 +1,8 @@
-"""Run a program of another root directory that only looks around: quickly, and with no power over this machine.
+"""Run a program of another root directory that only looks around, without the cost of making a container.
 
-A container would take most of a second to be made. Here the program is root in name, so that it may read what root
-owns, but has no capability (capabilities(7)), can gain none, and cannot leave its root directory. There is no /proc
-and no /dev, unless the directory has them.
+The program is root in name, so that it may read what root owns, but has no capability (capabilities(7)), can gain
+none, and cannot leave its root directory. It is not hidden from other processes of root, which it could send
+signals: it gets no more than a step of a build has. There is no /proc and no /dev, unless the directory has them.
 """
 
 import ctypes
