@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 from bootc_build.disk import lvm
 from bootc_build.disk.identity import Role
-from bootc_build.disk.plan import DiskPlan, Layout, Partition, Subvolume
+from bootc_build.disk.plan import DiskPlan, Partition
 from bootc_build.disk.trees import Trees
+from bootc_build.disk.wanted import Layout, Subvolume
 from bootc_build.disk.workshop import Workshop, Workshops
 from bootc_build.disk.worktree import remove_tree
 from bootc_build.onhost.errors import UserError

@@ -23,9 +23,10 @@ from bootc_build.disk.formats import (
 from bootc_build.disk.identity import Identity
 from bootc_build.disk.layers import LayersRefusedError, imported_layers, layer_shelf
 from bootc_build.disk.layout import Overrides, image_layout, requested_layout, root_flags
-from bootc_build.disk.plan import Contents, Layout, plan_disk
+from bootc_build.disk.plan import Contents, plan_disk
 from bootc_build.disk.populate import Installation, install_image
 from bootc_build.disk.settings.apply import Settings, apply_settings
+from bootc_build.disk.wanted import Layout
 from bootc_build.disk.workshop import Workshops, find_workshops
 from bootc_build.disk.worktree import removing, work_tree
 from bootc_build.onhost.errors import UsageError

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from bootc_build.config.disk import DiskConfiguration, ExtraFileSystem, FileSystem
 from bootc_build.config.disk import Subvolume as ConfiguredSubvolume
-from bootc_build.disk.plan import (
+from bootc_build.disk.settings.deployment import Deployment
+from bootc_build.disk.wanted import (
     BOOT_BYTES,
     ESP_BYTES,
     LINUX_DATA,
@@ -19,7 +20,6 @@ from bootc_build.disk.plan import (
     Layout,
     Subvolume,
 )
-from bootc_build.disk.settings.deployment import Deployment
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.install.configuration import InstallConfiguration
 

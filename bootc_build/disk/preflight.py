@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bootc_build.disk.formats import DiskType
-from bootc_build.disk.plan import BOOT_BYTES
+from bootc_build.disk.wanted import BOOT_BYTES
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import CommandError, MissingProgramError, find_program
 from bootc_build.tools.sizes import in_words

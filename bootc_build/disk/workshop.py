@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bootc_build.disk.plan import Layout
+from bootc_build.disk.wanted import Layout
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import CommandError, MissingProgramError, run
 from bootc_build.tools import mkfs

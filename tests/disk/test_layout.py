@@ -4,7 +4,7 @@ import pytest
 
 from bootc_build.config.disk import DiskConfiguration, ExtraFileSystem, Root, Subvolume, VolumeGroup
 from bootc_build.disk.layout import Overrides, image_layout, root_flags
-from bootc_build.disk.plan import Group
+from bootc_build.disk.wanted import Group
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install.configuration import InstallConfiguration
 from bootc_build.tools.sizes import GIB

@@ -8,16 +8,8 @@ from hypothesis import strategies as st
 from bootc_build.disk import lvm
 from bootc_build.disk.capacity import capacity
 from bootc_build.disk.identity import Identity, Role
-from bootc_build.disk.plan import (
-    BOOT_BYTES,
-    MACHINE_BYTES,
-    Contents,
-    Extra,
-    Group,
-    Layout,
-    plan_disk,
-    smallest_disk,
-)
+from bootc_build.disk.plan import MACHINE_BYTES, Contents, plan_disk, smallest_disk
+from bootc_build.disk.wanted import BOOT_BYTES, Extra, Group, Layout
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.sizes import GIB, MIB, parse_size
 

@@ -14,7 +14,8 @@ import boto3
 import botocore.loaders
 import pytest
 
-from bootc_build.publish.aws import Client
+from bootc_build.publish.ami_plan import AmiRequest
+from bootc_build.publish.aws import Access, Client
 from tests.publish.aws_proxy import AwsProxy
 
 MIB = 1024 * 1024
@@ -22,6 +23,15 @@ BLOCK = 512 * 1024
 REGION = "eu-central-1"
 # Blocks of the disk that are not zero.
 USED = (0, 3, 4, 5, 100, 101, 500, 777, 778, 1024, 1500, 2047)
+
+
+READ_ONLY = {
+    "GetCallerIdentity",
+    "DescribeRegions",
+    "DescribeImages",
+    "RegisterImage(trial)",
+    "CopyImage(trial)",
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -112,3 +122,8 @@ def write_disk(
 
 def client(proxy: AwsProxy, service: str, region: str = REGION) -> Client:
     return boto3.client(service, region_name=region, endpoint_url=proxy.url)
+
+
+@pytest.fixture
+def request_(disk: Path, name: str, aws: AwsProxy) -> AmiRequest:
+    return AmiRequest(disk, name, REGION, workers=4, access=Access(endpoint=aws.url, connections=4))

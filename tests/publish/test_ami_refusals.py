@@ -16,20 +16,7 @@ from bootc_build.publish.ami import plan_ami, publish_ami
 from bootc_build.publish.ami_plan import AmiRequest
 from bootc_build.publish.aws import Access
 from tests.publish.aws_proxy import AwsProxy
-from tests.publish.conftest import BLOCK, REGION, client
-
-READ_ONLY = {
-    "GetCallerIdentity",
-    "DescribeRegions",
-    "DescribeImages",
-    "RegisterImage(trial)",
-    "CopyImage(trial)",
-}
-
-
-@pytest.fixture
-def request_(disk: Path, name: str, aws: AwsProxy) -> AmiRequest:
-    return AmiRequest(disk, name, REGION, workers=4, access=Access(endpoint=aws.url, connections=4))
+from tests.publish.conftest import BLOCK, READ_ONLY, REGION, client
 
 
 def refused(request: AmiRequest, aws: AwsProxy) -> UserError:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from bootc_build.config.disk import DiskConfiguration
 from bootc_build.disk.identity import Identity
-from bootc_build.disk.plan import Layout
 from bootc_build.disk.settings.accounts import (
     Accounts,
     ImageAccounts,
@@ -15,6 +14,7 @@ from bootc_build.disk.settings.accounts import (
 )
 from bootc_build.disk.settings.deployment import Deployment, MachineFile
 from bootc_build.disk.settings.system import fstab, system_files
+from bootc_build.disk.wanted import Layout
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.progress import Progress
 from bootc_build.tools import openssl

@@ -5,8 +5,8 @@ from typing import Final
 
 from bootc_build.config.disk import DiskConfiguration, Sshd
 from bootc_build.disk.identity import Identity, Role
-from bootc_build.disk.plan import Layout
 from bootc_build.disk.settings.deployment import MachineFile
+from bootc_build.disk.wanted import Layout
 
 # sshd takes the first value that it reads, so this comes before what the image has.
 SSHD: Final = "/etc/ssh/sshd_config.d/00-bootc-build-disk.conf"
