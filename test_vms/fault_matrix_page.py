@@ -9,21 +9,29 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from test_vms import failing_boots
+
 VARIABLE = "BOOTC_BUILD_FAULT_MATRIX"
 _INTRODUCTION = """# Fault matrix
 
 Written by `./dev fault-matrix`, which runs the cells and records what came of each: do not edit.
 
-A cell is one fault that strikes while an upgrade is in one phase. Every cell has the same oracle:
+A cell is one fault that strikes while a machine is in one phase: of an upgrade (`fetch`, `import`, `deploy`, `stage`), of
+what a shutdown does with it (`finalize`), of the new system's first boot, of a rollback, or of a clean-up. Every cell has
+the same oracle:
 
 - the machine boots the old system or the new one and nothing else. That is decided from its disk, looked at as for
   [crash points](crash-points.md), at the moment of the fault or after it. Contents of objects are hashed by
   `ostree fsck` alone, in cells that end with one;
-- `bootc status` agrees with it, and the boot entries are as they were as long as nothing is finished;
+- `bootc status` agrees with it, and the boot entries are as they were as long as nothing is finalized;
 - what the owner has in `/etc` and `/var` is there;
-- once the fault is over, the next `bootc upgrade` succeeds and stages the new system, `ostree fsck` is clean, and
-  nothing of a failed attempt is left in the repository. Cells after which this boot of the machine is lost (power
-  cut, failing disk) are judged by the disk alone.
+- once the fault is over, the next try gets there: `bootc upgrade` stages the new system, a restart leads to it, or the
+  rollback leads back. `ostree fsck` is clean, and nothing of a failed attempt is left in the repository. Cells after
+  which this boot of the machine is lost (power cut, failing disk) are judged by the disk alone.
+
+The first boot's cells are versions that do not come up (`test_vms/test_health.py`): the old system runs again after as
+many tries as the version had, knows why, and refuses the version. Its power cut strikes four times, in the kernel, the
+initramfs, at the change to the system and at the login; then the machine boots the new system.
 
 One cell broke the oracle and is no longer here: `fetch`, with the clock at 2 January 1970. The old system was whole, but
 files deleted at such a time look to `e2fsck -f` like a damaged list of orphans, and it asked for a person. systemd
@@ -65,7 +73,9 @@ def planned_cells() -> set[tuple[str, str]]:
     """Phase and fault of every cell."""
     from test_vms.fault_cells import CELLS, REGISTRY_CELLS  # noqa: PLC0415 - they need the machine library
 
-    return {*CELLS, *REGISTRY_CELLS}
+    boots = [*failing_boots.CELLS, (failing_boots.FROZEN.fault, "bios")]
+    first_boots = {(failing_boots.PHASE, f"{fault} ({firmware})") for fault, firmware in boots}
+    return {*CELLS, *REGISTRY_CELLS, *first_boots, (failing_boots.PHASE, "power-cut")}
 
 
 def render(results: list[CellResult], *, planned: int | None = None) -> str:
@@ -79,9 +89,12 @@ def render(results: list[CellResult], *, planned: int | None = None) -> str:
         "$ ./dev fault-matrix 'test_vms/test_fault_matrix.py::test_a_fault_leaves_old_or_new[PHASE-FAULT]'",
         "```",
         "",
-        "Registry cells: `test_a_failing_registry_leaves_old_or_new[fetch-FAULT]`.",
+        (
+            "Registry cells: `test_a_failing_registry_leaves_old_or_new[fetch-FAULT]`; first boots:"
+            " `test_vms/test_health.py::test_every_kind_of_failing_boot_is_fallen_back_from[FAULT-FIRMWARE]`."
+        ),
         "",
-        "| phase | fault | outcome | the upgrade under the fault | date |",
+        "| phase | fault | outcome | how it ended under the fault | date |",
         "|---|---|---|---|---|",
     ]
     lines += [

@@ -75,6 +75,18 @@ def newest_base_image() -> str:
     return name
 
 
+def older_base_image() -> str:
+    """The name of a base image of Debian 12, whose systemd takes no credentials for logins."""
+    tree = _digest(_PACKAGE / "image", _PACKAGE / "data", _PACKAGE / "onhost")
+    name = f"{_NAMES}/older:{tree}"
+    with _lock():
+        if not image_exists(name):
+            archive = Archive(*find_archive(read_targets(), tuple(SUITES)))
+            build_base(plan_base("bookworm", "minimal", archive, tag=name), Silent())
+        _forget_old([name])
+    return name
+
+
 BASE = Image(base_image)
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -16,10 +15,10 @@ from bootc_build.vm.accel import Accelerator
 from bootc_build.vm.machine import Machine
 from bootc_build.vm.registry import Registry
 from bootc_build.vm.spec import MachineSpec
-from test_vms import broken_images, os_images
+from test_vms import broken_images, failing_boots, fault_matrix_page, os_images
 from test_vms.example_os import FOLLOWS, Versions
+from test_vms.failing_boots import CASES, TRIES, Case
 
-_TRIES = 3
 _FELL_BACK = re.compile(rb"fellback=(\w+)")
 _TROUBLE = (
     "Kernel panic",
@@ -52,7 +51,7 @@ def upgrade_into(machine: Machine, image: str, registry: Registry) -> None:
     machine.expected_trouble.extend(re.compile(text) for text in _TROUBLE)
     with machine.expect_reboot(seconds=900):
         machine.qemu.set_reboot_allowed(allowed=True)
-        machine._leave("systemctl reboot")  # noqa: SLF001 - no shell of a failing boot is waited for
+        machine.begin("systemctl reboot")  # no shell of a failing boot is waited for
         machine.console.expect([_FELL_BACK], timeout=machine.seconds(1500))
 
 
@@ -88,38 +87,17 @@ def broken(versions: Versions) -> Callable[[str], str]:
     )
 
 
-@dataclass(frozen=True)
-class Case:
-    """A fault, how often its version is tried, and what is said of it.
-
-    One try of a fault that takes long shows as much as three do; those are shown by the first ones.
-    """
-
-    fault: str
-    tries: int
-    reason: str
-
-
-_NO_WORD = "left no word"
-CASES = (
-    Case("cut-initramfs", _TRIES, _NO_WORD),
-    Case("cut-kernel", 0, "could not load its kernel"),
-    Case("panic", _TRIES, _NO_WORD),
-    Case("failing-unit", 1, "The boot failed: .*application.service"),
-    Case("failing-check", 1, "The boot failed: .*bootc-health.service"),
-    Case("hang", 1, "not complete in time: .*endless.service"),
-    Case("emergency", 1, "The boot failed: .*var-lib-data.mount"),
-)
-
-
 def check_case(case: Case, machine: Machine, registry: Registry, image: str) -> None:
     registry.configure(machine, "registry.example")
-    if 0 < case.tries < _TRIES:
+    if 0 < case.tries < TRIES:
         machine.succeed(f"mkdir -p /etc/bootc; echo tries={case.tries} > /etc/bootc/health.conf")
     upgrade_into(machine, image, registry)
     left = [str(number) for number in reversed(range(case.tries))]
     assert [each for each in _trials(machine) if each in "012"] == left
     check_fallen_back(machine, case.reason)
+    ended = f"fell back, {case.tries} tries" if case.tries else "fell back at once"
+    firmware = str(machine.spec.firmware)
+    fault_matrix_page.note(failing_boots.PHASE, f"{case.fault} ({firmware})", "kept", ended)
 
 
 def test_a_version_whose_initramfs_is_cut_is_fallen_back_from(
@@ -128,22 +106,22 @@ def test_a_version_whose_initramfs_is_cut_is_fallen_back_from(
     versions: Versions,
     broken: Callable[[str], str],
 ) -> None:
-    check_case(CASES[0], boot(versions.one, "bios"), bootc_registry, broken(CASES[0].fault))
+    case = CASES["cut-initramfs"]
+    check_case(case, boot(versions.one, "bios"), bootc_registry, broken(case.fault))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.fault)
-@pytest.mark.parametrize("firmware", ["bios", "uefi", "uefi-secure"])
+@pytest.mark.parametrize(("fault", "firmware"), failing_boots.CELLS)
 def test_every_kind_of_failing_boot_is_fallen_back_from(
+    fault: str,
     firmware: str,
-    case: Case,
     *,
     boot: Callable[[str, str], Machine],
     bootc_registry: Registry,
     versions: Versions,
     broken: Callable[[str], str],
 ) -> None:
-    check_case(case, boot(versions.one, firmware), bootc_registry, broken(case.fault))
+    check_case(CASES[fault], boot(versions.one, firmware), bootc_registry, broken(fault))
 
 
 @pytest.mark.long
@@ -159,7 +137,7 @@ def test_a_frozen_system_is_restarted_by_the_watchdog(
     # It is not the deadline that restarts it.
     if machine.acceleration.accelerator is Accelerator.TCG:
         assert "OnBootSec=3h" in machine.succeed("systemctl cat bootc-boot-deadline.timer")
-    check_case(Case("frozen", 1, _NO_WORD), machine, bootc_registry, broken("frozen"))
+    check_case(failing_boots.FROZEN, machine, bootc_registry, broken("frozen"))
     assert sum(each["event"] == "WATCHDOG" for each in machine.qemu.monitor.events) == 1
 
 

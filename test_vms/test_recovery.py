@@ -34,7 +34,7 @@ def _finalize_with(machine: Machine, setting: str) -> None:
 def _cut_power_at(machine: Machine, word: str) -> None:
     """Restart, and cut the power as soon as the shutdown says a word."""
     machine.console.forget_unread()
-    machine._leave("systemctl reboot")  # noqa: SLF001 - it does not come back
+    machine.begin("systemctl reboot")  # it does not come back
     machine.console.expect([word.encode()], timeout=machine.seconds(300))
     machine.power_cut()
     machine.boot(seconds=900)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Less than any layer has.
 _BYTES = 64
+_SLOW_BYTES_PER_SECOND = 500_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ REGISTRY_FAULTS: Mapping[str, NamedFault] = MappingProxyType(
         "reset-connection": NamedFault(True, lambda it: it.expect("layer").drop(_BYTES)),
         "wrong-bytes": NamedFault(True, lambda it: it.expect("layer").corrupt()),
         "stalled-layer": NamedFault(True, lambda it: it.expect("layer").stall(_BYTES)),
+        "slow-layers": NamedFault(
+            True, lambda it: it.expect("layer", times=None).slow(_SLOW_BYTES_PER_SECOND)
+        ),
         "wrong-bytes-always": NamedFault(
             False, lambda it: it.expect("layer", times=None).corrupt()
         ),

@@ -3,8 +3,8 @@
 import re
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class Guest(ABC):
     """
 
     name: str
+    expected_trouble: list[re.Pattern[str]]
     _shell: Shell | None = None
 
     @property
@@ -77,6 +78,28 @@ class Guest(ABC):
                 ) from None
         self.console.note(f"status {result.status}")
         return result
+
+    def begin(self, command: str) -> None:
+        """Start what ends the shell; there is no answer to wait for.
+
+        Raises:
+            MachineError: there is no shell.
+        """
+        self.console.note(f"run: {command}")
+        if self._shell is None:
+            raise MachineError(f"The machine '{self.name}' has no shell.", "Boot it first.")
+        with self._deaths_explained(f"'{command}'"):
+            self._shell.cast(command)
+
+    @contextmanager
+    def trouble_allowed(self, pattern: str) -> Iterator[None]:
+        """Console lines that match a regular expression are no trouble for the length of a block."""
+        allowed = re.compile(pattern)
+        self.expected_trouble.append(allowed)
+        try:
+            yield
+        finally:
+            self.expected_trouble.remove(allowed)
 
     def succeed(self, command: str, *, seconds: float = COMMAND_SECONDS) -> str:
         """Run a command that has to succeed, and return its standard output.

@@ -5,17 +5,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pexpect
+
 from bootc_build.onhost.process import run
+from bootc_build.vm.accel import Acceleration
 from bootc_build.vm.block import DiskFilter
 from bootc_build.vm.console import Console
-from bootc_build.vm.errors import MachineError
+from bootc_build.vm.errors import MachineError, WaitTimeoutError
 from bootc_build.vm.process import QemuProcess
 from bootc_build.vm.spec import MachineSpec
+
+MENU_SECONDS = 120.0
+# Keys of GRUB's menu that every terminal has: Ctrl-A and Ctrl-N.
+_FIRST_ENTRY = b"\x01"
+_NEXT_ENTRY = b"\x0e"
 
 
 class Hardware(ABC):
     """A machine from outside. All of it raises a MachineError when the machine is off."""
 
+    acceleration: Acceleration
     spec: MachineSpec
     _filters_put = 0
 
@@ -73,6 +82,30 @@ class Hardware(ABC):
         """Press the power button once and return at once; what the guest does then is its own decision."""
         self.console.note("power button")
         self.qemu.monitor.execute("system_powerdown")
+
+    def choose_menu_entry(self, number: int, *, seconds: float = MENU_SECONDS) -> None:
+        """Wait for GRUB's menu on the serial console of a starting machine, and choose an entry.
+
+        Args:
+            number: 1 is the first entry.
+            seconds: how long the menu may take to come (scaled).
+
+        Raises:
+            WaitTimeoutError: no menu came.
+        """
+        limit = self.acceleration.seconds(seconds)
+        try:
+            self.console.expect_exact([b"GNU GRUB"], timeout=limit)
+            # The entries are drawn before keys are read, the help below them last.
+            self.console.expect([rb"commands before booting|Press enter to boot"], timeout=limit)
+        except pexpect.TIMEOUT as error:
+            raise WaitTimeoutError(
+                f"No menu of GRUB's came up on the guest's console within {limit:.0f} seconds.",
+                "Does its GRUB use the serial line, with a timeout of a second or more?",
+                self.console.tail(),
+            ) from error
+        self.console.note(f"menu entry {number}")
+        self.console.send(_FIRST_ENTRY + (number - 1) * _NEXT_ENTRY + b"\r")
 
     @contextmanager
     def disk_filtered(self, disk_filter: DiskFilter, *, disk: int = 0) -> Iterator[None]:

@@ -15,6 +15,8 @@ _PROMPT = rb"(?:[\w.-]+@[^\s:@]+:[^\r\n#$]*|(?:ba|da)?sh-\d[\d.]*|[~/] )[#$] "
 _LOGIN = rb"login: (?!\S+ \(automatic login\))\s*$"
 _AUTOMATIC_LOGIN = rb"\(automatic login\)"
 _PASSWORD = rb"[Pp]assword: ?$"
+# Of sulogin, in rescue and emergency mode: it wants root's password and no name.
+_MAINTENANCE = rb"Control-D to continue\): ?$"
 _NUDGE_SECONDS = 20.0
 _LOOK_SECONDS = 0.25
 _NO_ACCOUNT_SECONDS = 5.0
@@ -22,6 +24,9 @@ _LOGIN_TRIES = 3
 _NO_ACCOUNT_REMEDY = (
     "The guest does not take system credentials (agetty.autologin, login.noauth: Debian 13 and newer): "
     "give an account to log in with."
+)
+_MAINTENANCE_REMEDY = (
+    "Its shell for maintenance wants root's password: give the account to log in with."
 )
 
 
@@ -58,7 +63,9 @@ def reach_shell(
         if elsewhere():
             return False
         try:
-            found = console.expect([prompt, _LOGIN, _PASSWORD], timeout=min(left, _LOOK_SECONDS))
+            found = console.expect(
+                [prompt, _LOGIN, _PASSWORD, _MAINTENANCE], timeout=min(left, _LOOK_SECONDS)
+            )
         except pexpect.TIMEOUT:
             if time.monotonic() - quiet_since > nudge and _getty_is_there(console):
                 console.sendline()  # The prompt may have been torn by a message: ask for another.
@@ -74,13 +81,13 @@ def reach_shell(
                     return False
                 raise WaitTimeoutError(
                     "The guest asks for a login and there is no account to give.",
-                    _NO_ACCOUNT_REMEDY,
+                    _MAINTENANCE_REMEDY if found == 3 else _NO_ACCOUNT_REMEDY,  # noqa: PLR2004 - its index
                     console.tail(),
                 )
             if follows == 0:
                 return True
             continue
-        tries += found == 1
+        tries += found != 2  # noqa: PLR2004 - a password that belongs to the name before it
         _answer(console, login, is_name=found == 1, tries=tries)
     raise WaitTimeoutError(
         f"No shell came up on the guest's console within {seconds:.0f} seconds.",

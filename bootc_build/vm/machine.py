@@ -224,16 +224,6 @@ class Machine(Hardware, Guest):
             else:
                 self._shell = self._console_shell()
 
-    @contextmanager
-    def trouble_allowed(self, pattern: str) -> Iterator[None]:
-        """Console lines that match a regular expression are no trouble for the length of a block."""
-        allowed = re.compile(pattern)
-        self.expected_trouble.append(allowed)
-        try:
-            yield
-        finally:
-            self.expected_trouble.remove(allowed)
-
     def shutdown(self, *, seconds: float = SHUTDOWN_SECONDS) -> float:
         """Power the guest off in good order.
 
@@ -244,7 +234,7 @@ class Machine(Hardware, Guest):
             The seconds that it took.
         """
         begun = time.monotonic()
-        self._leave("systemctl poweroff")
+        self.begin("systemctl poweroff")
         if not self.qemu.wait_for_end(self.seconds(seconds)):
             raise WaitTimeoutError(
                 f"The guest did not power off within {self.seconds(seconds):.0f} seconds.",
@@ -277,27 +267,28 @@ class Machine(Hardware, Guest):
         self.console.note("power cut")
         self._end_run()
 
-    def reboot(self, *, seconds: float = BOOT_SECONDS) -> None:
+    def reboot(self, *, seconds: float = BOOT_SECONDS, menu_entry: int | None = None) -> None:
         """Restart the guest in good order and wait for a shell of the new boot.
 
         Args:
             seconds: how long shutdown and boot may take (scaled).
+            menu_entry: the entry of GRUB's menu to choose, 1 is the first; GRUB chooses by default.
 
         Raises:
             MachineError: also when the guest is still in the same boot afterwards.
         """
         with self.expect_reboot(seconds=seconds):
-            self._leave("systemctl reboot")
+            self.begin("systemctl reboot")
+            if menu_entry is not None:
+                self.choose_menu_entry(menu_entry, seconds=seconds)
 
     @contextmanager
     def expect_reboot(self, *, seconds: float = BOOT_SECONDS) -> Iterator[None]:
         """What is done inside makes the guest restart; at the end a shell of the new boot is there."""
         before = self.boot_id()
         self.qemu.set_reboot_allowed(allowed=True)
-        self.console.forget_unread()  # An old prompt is no new shell.
-        yield
-        self._shell = None
-        self.wait_for_shell(seconds=seconds)
+        with self.expect_new_shell(seconds=seconds):
+            yield
         if not self.spec.may_reboot:
             self.qemu.set_reboot_allowed(allowed=False)
         if self.boot_id() == before:
@@ -305,6 +296,18 @@ class Machine(Hardware, Guest):
                 "The guest is still in the same boot although a restart was expected.",
                 console_tail=self.console.tail(),
             )
+
+    @contextmanager
+    def expect_new_shell(self, *, seconds: float = BOOT_SECONDS) -> Iterator[None]:
+        """What is begun inside ends the shell (a change to emergency mode); at the end there is another one.
+
+        Args:
+            seconds: how long that may take (scaled).
+        """
+        self.console.forget_unread()  # An old prompt is no new shell.
+        yield
+        self._shell = None
+        self.wait_for_shell(seconds=seconds)
 
     @contextmanager
     def lend_console(self) -> Iterator[Console]:
@@ -356,14 +359,6 @@ class Machine(Hardware, Guest):
     def _written(self) -> list[Path]:
         assert self._folder is not None  # noqa: S101 - entered
         return [path for pattern in _OVERLAYS for path in self._folder.glob(pattern)]
-
-    def _leave(self, command: str) -> None:
-        """Start what ends the shell; there is no answer to wait for."""
-        self.console.note(f"run: {command}")
-        if self._shell is None:
-            raise MachineError(f"The machine '{self.name}' has no shell.", "Boot it first.")
-        with self._deaths_explained(f"'{command}'"):
-            self._shell.cast(command)
 
     def _end_run(self) -> None:
         self._run = self._shell = self.snapshot = None

@@ -176,6 +176,36 @@ def test_an_account_that_is_refused_is_told_before_the_time_is_over(tmp_path: Pa
         reach_shell(console, login=Login("me", "no secret"), seconds=300, time_scale=1)
 
 
+_SULOGIN = (
+    "while echo 'Enter root password for system maintenance';"
+    " printf '(or press Control-D to continue): '; read word; do"
+    ' [ "$word" = secret ] && exec bash --norc -i; echo; echo Login incorrect; done'
+)
+
+
+def test_the_shell_for_maintenance_wants_a_password_and_no_name(tmp_path: Path) -> None:
+    with (
+        fake_guest("bash", "-c", _SULOGIN) as guest,
+        _open_console(guest, tmp_path / "log") as console,
+    ):
+        reach_shell(console, login=Login("root", "secret"), seconds=10, time_scale=1)
+
+
+@pytest.mark.parametrize(
+    ("login", "message"),
+    [(None, "wants root's password"), (Login("root", "none"), "refuses the account 'root'")],
+)
+def test_the_shell_for_maintenance_stays_closed_and_that_is_told_soon(
+    tmp_path: Path, login: Login | None, message: str
+) -> None:
+    with (
+        fake_guest("bash", "-c", _SULOGIN) as guest,
+        _open_console(guest, tmp_path / "log") as console,
+        pytest.raises(WaitTimeoutError, match=message),
+    ):
+        reach_shell(console, login=login, seconds=300, time_scale=0.1)
+
+
 def test_a_login_without_an_account_is_told_soon(tmp_path: Path) -> None:
     with (
         fake_guest("bash", "-c", _GETTY) as guest,
