@@ -46,6 +46,23 @@ def _check_mutate_in_place(machine: Machine, registry: Registry) -> None:
     assert booted["version"] == "1"
 
 
+def _check_copy(machine: Machine, registry: Registry) -> None:
+    """The booted system as an image of podman's storage, pushed from there, is a system again."""
+    said = machine.succeed("bootc image copy-to-storage --target localhost/copy:1", seconds=900)
+    assert said.startswith("Pushed: localhost/copy:1 ")
+    storage = "containers-storage:localhost/copy:1"
+    label = '{{ index .Labels "org.opencontainers.image.version" }}'
+    assert machine.succeed(f"skopeo inspect --format '{label}' {storage}") == "1\n"
+    copied = f"docker://{registry.guest_reference('os:copy')}"
+    machine.succeed(f"skopeo copy -q --dest-tls-verify=false {storage} {copied}", seconds=900)
+    machine.succeed("bootc switch registry.example/os:copy", seconds=900)
+    booted, staged = (_status(machine)["status"][slot] for slot in ("booted", "staged"))
+    assert staged["image"]["version"] == "1"
+    changed = f"ostree diff {booted['ostree']['checksum']} {staged['ostree']['checksum']}"
+    assert machine.succeed(changed) == ""
+    assert machine.succeed(f"bootc image copy-to-storage --source {FOLLOWS} 2>&1", seconds=900)
+
+
 @pytest.mark.long
 def test_verbs_that_change_what_boots_next_and_are_undone(
     bootc_vm: MachineFactory, bootc_registry: Registry, versions: Versions
@@ -72,3 +89,12 @@ def test_verbs_that_change_what_boots_next_and_are_undone(
     assert _status(machine)["spec"]["image"]["image"] == FOLLOWS
     assert json.loads(machine.succeed("bootc internals fsck --format=json", seconds=900))["ok"]
     assert machine.failed_units() == []
+
+
+@pytest.mark.long
+def test_the_system_leaves_as_an_image_and_comes_back(
+    bootc_vm: MachineFactory, bootc_registry: Registry, versions: Versions
+) -> None:
+    machine = bootc_vm(versions.one, origin=FOLLOWS)
+    bootc_registry.configure(machine, "registry.example")
+    _check_copy(machine, bootc_registry)

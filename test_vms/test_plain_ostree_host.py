@@ -62,3 +62,26 @@ def test_one_file_and_one_command_make_it_a_host_of_images(
     machine.succeed("ostree fsck --quiet", seconds=600)
     refs = machine.succeed("ostree refs")
     assert plain_host.BRANCH not in refs.split()
+
+
+@pytest.mark.long
+def test_the_branch_that_it_came_from_is_kept_if_that_is_wished(
+    plain_disk: Path,
+    versions: Versions,
+    bootc_vm: MachineFactory,
+    bootc_registry: Registry,
+    tmp_path: Path,
+) -> None:
+    machine = bootc_vm(plain_disk)
+    bootc_registry.configure(machine, "registry.example")
+    write_pyz(tmp_path / "bootc.pyz")
+    machine.copy_in(tmp_path / "bootc.pyz", "/root/bootc.pyz")
+    bootc_registry.push(versions.one, "os:stable")
+    command = "python3 /root/bootc.pyz switch --retain registry.example/os:stable"
+    machine.succeed(command, seconds=900)
+    machine.reboot()
+    assert machine.bootc.booted.version == "1"
+    assert plain_host.BRANCH in machine.succeed("ostree refs").split()
+    # Its history is what can be gone back to, even without a deployment.
+    machine.succeed("bootc internals cleanup", seconds=900)
+    machine.succeed(f"ostree ls {plain_host.BRANCH} /usr/lib/os-release")
