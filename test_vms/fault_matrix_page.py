@@ -21,8 +21,8 @@ what a shutdown does with it (`finalize`), of the new system's first boot, of a 
 the same oracle:
 
 - the machine boots the old system or the new one and nothing else. That is decided from its disk, looked at as for
-  [crash points](crash-points.md), at the moment of the fault or after it. Contents of objects are hashed by
-  `ostree fsck` alone, in cells that end with one;
+  [crash points](crash-points.md), at the moment of the fault or after it, contents of all
+  objects included;
 - `bootc status` agrees with it, and the boot entries are as they were as long as nothing is finalized;
 - what the owner has in `/etc` and `/var` is there;
 - once the fault is over, the next try gets there: `bootc upgrade` stages the new system, a restart leads to it, or the

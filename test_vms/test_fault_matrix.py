@@ -23,6 +23,7 @@ from test_vms.fault_cells import Phase
 _UPGRADE_SECONDS = 900.0
 _GIVING_UP_SECONDS = 1200.0
 _BOOT_SECONDS = 900.0
+_SAMPLE = ("deploy", "power-cut")
 _KEPT = "/var/lib/matrix/kept"
 
 
@@ -177,10 +178,12 @@ _FINISH = {
 
 
 def _cells() -> list[object]:
-    return [pytest.param(*cell, id="-".join(cell)) for cell in fault_cells.CELLS]
+    return [
+        pytest.param(*cell, id="-".join(cell), marks=() if cell == _SAMPLE else pytest.mark.long)
+        for cell in fault_cells.CELLS
+    ]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("phase", "name"), _cells())
 def test_a_fault_leaves_old_or_new(
     phase: str, name: str, host_in: Callable[[Phase], Machine]

@@ -60,7 +60,7 @@ def _check_copy(machine: Machine, registry: Registry) -> None:
     assert staged["image"]["version"] == "1"
     changed = f"ostree diff {booted['ostree']['checksum']} {staged['ostree']['checksum']}"
     assert machine.succeed(changed) == ""
-    assert machine.succeed(f"bootc image copy-to-storage --source {FOLLOWS} 2>&1", seconds=900)
+    assert machine.succeed(f"bootc image copy-to-storage --source docker://{FOLLOWS}", seconds=900)
 
 
 @pytest.mark.long

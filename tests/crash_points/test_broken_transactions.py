@@ -1,12 +1,18 @@
 """The explorer's own test: what is done right passes, and each way of doing it wrong is caught."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from bootc_build.onhost.host.boot_count import format_block
 from bootc_build.onhost.process import run
-from bootc_build.testing.crash_points.explore import Exploration, Transaction, explore
+from bootc_build.testing.crash_points.explore import (
+    Exploration,
+    Transaction,
+    explore,
+    look_at_disk,
+)
 from bootc_build.tools.e2fsprogs import BLOCK
 from tests.crash_points.small_disk import (
     Recorder,
@@ -135,6 +141,24 @@ def test_a_damaged_object_is_caught(recorder: Recorder, path: str, complaint: st
     found = _explore(recorder)
     assert found.unbootable == 1
     assert complaint in _problems(found)
+
+
+def test_a_damaged_object_is_seen_on_a_disk_without_a_log(disk: SmallDisk, tmp_path: Path) -> None:
+    block = _block_of(disk, f"{_deployment(disk)}/usr/lib/version")
+    copy = tmp_path / "disk.raw"
+    shutil.copy(disk.path, copy)
+    [good] = look_at_disk(copy, tmp_path).started
+    assert good is not None
+    assert good.problems == ()
+    with copy.open("r+b") as file:
+        file.seek(disk.root.offset + block * BLOCK)
+        file.write(b"x")
+    [bad] = look_at_disk(copy, tmp_path).started
+    assert bad is not None
+    assert [problem for problem in bad.problems if ".file is damaged" in problem]
+    [trusted] = look_at_disk(copy, tmp_path, trusting=True).started
+    assert trusted is not None
+    assert trusted.problems == ()
 
 
 def test_a_lost_object_is_caught(recorder: Recorder) -> None:

@@ -105,10 +105,17 @@ class DiskStates:
         log: what the guest wrote.
         scratch: a folder of one's own.
         kept: paths of the root file system that have to stay as they are.
+        trusting: contents of objects that the log does not write to are good; otherwise all are read.
     """
 
     def __init__(
-        self, files: Mapping[Region, Path], log: WriteLog, scratch: Path, kept: Sequence[str] = ()
+        self,
+        files: Mapping[Region, Path],
+        log: WriteLog,
+        scratch: Path,
+        kept: Sequence[str] = (),
+        *,
+        trusting: bool = True,
     ) -> None:
         self.replay = ReplayedDisk(files, log)
         self._slots = {
@@ -123,7 +130,9 @@ class DiskStates:
             if entry.writes and root.holds(entry.sector)
             for sector in range(entry.sector, entry.sector + entry.sectors)
         }
-        self._inspector = RootInspector(self._slots[ROOT], written, scratch, kept)
+        self._inspector = RootInspector(
+            self._slots[ROOT], written, scratch, kept, trusting=trusting
+        )
         self._boots: dict[int, tuple[BootView, BootView, tuple[str, ...]]] = {}
         self._roots: dict[tuple[int, tuple[str, ...]], tuple[RootView, tuple[str, ...]]] = {}
         self._stack = ExitStack()
@@ -230,17 +239,20 @@ def explore(
     return result
 
 
-def look_at_disk(disk: Path, scratch: Path, kept: Sequence[str] = ()) -> Observation:
+def look_at_disk(
+    disk: Path, scratch: Path, kept: Sequence[str] = (), *, trusting: bool = False
+) -> Observation:
     """Look at one raw disk, which stays as it is.
 
     Args:
         disk: as a power cut, or a shutdown, left it.
         scratch: a folder with room for the disk.
         kept: paths of the root file system that have to stay.
+        trusting: do not read the contents of objects, which takes seconds for each GB.
     """
     with emptied(scratch) as disks, emptied(_quick_folder(scratch)) as folder:
         nothing = WriteLog(disk, ())
-        with DiskStates(_split(disk, disks), nothing, folder, kept) as states:
+        with DiskStates(_split(disk, disks), nothing, folder, kept, trusting=trusting) as states:
             return states.look()
 
 

@@ -79,10 +79,17 @@ class RootInspector:
         written: the sectors, from its start, that the log writes to anywhere.
         scratch: a folder of one's own.
         kept: paths of files that have to stay as they are.
+        trusting: contents of objects where nothing is written are good; otherwise all are read.
     """
 
     def __init__(
-        self, slot: Ext4Slot, written: AbstractSet[int], scratch: Path, kept: Iterable[str] = ()
+        self,
+        slot: Ext4Slot,
+        written: AbstractSet[int],
+        scratch: Path,
+        kept: Iterable[str] = (),
+        *,
+        trusting: bool = True,
     ) -> None:
         self._slot = slot
         self._scratch = scratch
@@ -90,11 +97,14 @@ class RootInspector:
         self._files = FileDigests(slot, written, scratch)
         self._metadata: dict[str, bytes] = {}
         self._links_checked: set[Content] = set()
-        self._known = list_objects(slot)
-        owners = read_blocks(slot, {inode.number for inode in self._known.values()})
+        self._trusted: dict[str, Inode] = {}
+        if not trusting:
+            return
+        known = list_objects(slot)
+        owners = read_blocks(slot, {inode.number for inode in known.values()})
         touched = {owners[block] for sector in written if (block := sector - sector % 8) in owners}
         self._trusted = {
-            name: inode for name, inode in self._known.items() if inode.number not in touched
+            name: inode for name, inode in known.items() if inode.number not in touched
         }
 
     def look(self, links: Iterable[str]) -> RootView:
