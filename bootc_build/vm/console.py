@@ -5,6 +5,7 @@ is reading. What it reads goes three ways: as lines to the log (with time stamps
 watch, and to a queue from which pexpect's `expect` family reads.
 """
 
+import io
 import queue
 import re
 import socket
@@ -173,7 +174,8 @@ class Console(_ByteSpawn):
         with suppress(pexpect.TIMEOUT, pexpect.EOF):
             while True:
                 self.read_nonblocking(_CHUNK_BYTES, timeout=0)
-        self.buffer = self.string_type()
+        # pexpect looks again at what an `expect` that ran out of time had seen.
+        self._buffer, self._before = io.BytesIO(), io.BytesIO()
 
     def read_line(self, seconds: float) -> bytes:
         """The next line without its end, waiting at most so many seconds for its end.

@@ -132,6 +132,20 @@ def test_a_panic_ends_a_wait_at_once_with_its_lines(tmp_path: Path) -> None:
         assert any("CPU: 0 PID: 1" in line for line in caught.value.console_tail)
 
 
+def test_what_is_forgotten_is_not_found_again(tmp_path: Path) -> None:
+    with fake_guest("cat") as guest, _open_console(guest, tmp_path / "log") as console:
+        guest.kernel_says("GNU GRUB")
+        with pytest.raises(pexpect.TIMEOUT):
+            console.expect_exact([b"something else"], timeout=0.5)
+        guest.kernel_says("GNU GRUB once more")
+        assert console.wait_for_line(re.compile("once more"), seconds=10)
+        console.forget_unread()
+        with pytest.raises(pexpect.TIMEOUT):
+            console.expect_exact([b"GNU GRUB"], timeout=0.5)
+        guest.kernel_says("GNU GRUB")
+        console.expect_exact([b"GNU GRUB"], timeout=10)
+
+
 def test_the_end_of_the_machine_ends_a_wait_at_once(tmp_path: Path) -> None:
     with (
         fake_guest("sh", "-c", "echo last words; sleep 0.2") as guest,
