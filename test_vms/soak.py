@@ -3,8 +3,8 @@
     ./dev soak --seed 7 --minutes 240
 
 One machine goes back and forth between two images. At seeded moments its power is cut: most cuts are copies of its disk,
-during upgrades, which are looked at as crash points are and cost seconds; some are real, and the machine
-boots again. After each step: it runs one of the two, what the owner left is there, `ostree fsck` is clean, and the
+during upgrades, rollbacks, shutdowns and boots, which are looked at as crash points are and cost seconds; some are real,
+and the machine boots again. After each step: it runs one of the two, what the owner left is there, `ostree fsck` is clean, and the
 space in use does not grow.
 """
 
@@ -33,8 +33,8 @@ _UPGRADE_SECONDS = 900.0
 # Journals and the like; a deployment or an image that is not removed takes more.
 _GROWTH_MIB = 64
 _CUTS_A_PHASE = 12
-# An upgrade of the tests' Debian has some hundred requests for writes.
-_WRITES_BETWEEN = 60
+# An upgrade of the tests' Debian has some hundred requests for writes, and so have a shutdown and a boot.
+_WRITES_BETWEEN = 12
 _QUIET_SECONDS = 10.0
 _REAL_CUTS = 0.25
 _ROLLBACKS = 0.3
@@ -54,7 +54,7 @@ class Soak:
         images: it goes back and forth between.
         seed: of all that is random.
         say: gets a line for each step.
-        cuts_a_phase: power cuts during one upgrade, at most.
+        cuts_a_phase: power cuts during one upgrade or rollback, and during one restart, at most.
     """
 
     machine: Machine
@@ -86,7 +86,7 @@ class Soak:
         goes_back = self.steps > 0 and self._random.random() < _ROLLBACKS
         what = "rollback" if goes_back else "upgrade"
         if goes_back and self.machine.bootc.status().rollback is not None:
-            self.machine.bootc.rollback()
+            self._run("bootc rollback")
         else:
             what = "upgrade"
             self._upgrade()
@@ -99,25 +99,30 @@ class Soak:
             self.machine.boot()
         else:
             what += ", restart"
-            self.machine.reboot()
+            with self.machine.expect_reboot():
+                self.machine.begin("systemctl reboot")
+                self._cut_copies()
         self.steps += 1
         self._check(what)
 
     def _upgrade(self) -> None:
-        machine = self.machine
         self._next = 1 - self._next
         self.registry.push(self.images[self._next], _TAG)
-        unit = "systemd-run --quiet --unit=soak --property=RemainAfterExit=yes bootc upgrade"
-        machine.succeed(unit)
+        self._run("bootc upgrade")
+        staged = self.machine.bootc.status().staged
+        if staged is not None:
+            self._commits.add(str(staged.checksum))
+
+    def _run(self, command: str) -> None:
+        """Run what changes the next boot, with cuts meanwhile."""
+        machine = self.machine
+        machine.succeed(f"systemd-run --quiet --unit=soak --property=RemainAfterExit=yes {command}")
         self._cut_copies()
         ended = "test $(systemctl show --property=SubState --value soak) != running"
         machine.wait_until_succeeds(ended, seconds=_UPGRADE_SECONDS)
         result = machine.succeed("systemctl show --property=Result --value soak").strip()
         machine.succeed("systemctl stop soak; systemctl reset-failed soak 2>/dev/null; true")
-        self._promise(result == "success", f"the upgrade ended with {result}")
-        staged = machine.bootc.status().staged
-        if staged is not None:
-            self._commits.add(str(staged.checksum))
+        self._promise(result == "success", f"'{command}' ended with {result}")
 
     def _cut_copies(self) -> None:
         """Power cuts at seeded moments, counted in writes of the guest; none where it writes no more."""
