@@ -20,8 +20,9 @@ TROUBLE = re.compile(r"I/O error|EXT4-fs|JBD2|Remounting filesystem")
 _TRY = "systemd-run --quiet --unit=try --property=RemainAfterExit=yes"
 # libostree writes the entries of the next boot beside those of this one, and removes these last.
 _TWO_MENUS = "shopt -s nullglob; found=(/boot/loader.?); (( ${#found[@]} > 1 ))"
+# An image that is followed no more, and whose deployment is gone.
 _ABANDON_STAGED = """
-bootc upgrade
+bootc switch registry.example/os:next
 checksum=$(bootc status --json | python3 -c "import json, sys
 print(json.load(sys.stdin)['status']['staged']['ostree']['checksum'])")
 echo /sysroot/ostree/repo/objects/${checksum:0:2}/${checksum:2}.commit > /run/object
@@ -178,7 +179,7 @@ CELLS = [
     if fault != "dns-gone" or phase in {"fetch", "import"}
 ]
 REGISTRY_CELLS = [("fetch", name) for name, fault in REGISTRY_FAULTS.items() if not fault.needs_tls]
-FIRST_BOOT_MOMENTS = ("Linux version", "Run /init", "Switching root", "login: ")
+FIRST_BOOT_MOMENTS = ("Linux version", "Run /init", "Welcome to", "login: ")
 """Words of a booting machine's console at which its power is cut, in their order."""
 
 

@@ -31,7 +31,7 @@ the same oracle:
 
 The first boot's cells are versions that do not come up (`test_vms/test_health.py`): the old system runs again after as
 many tries as the version had, knows why, and refuses the version. Its power cut strikes four times, in the kernel, the
-initramfs, at the change to the system and at the login; then the machine boots the new system.
+initramfs, at the start of systemd and at the login; then the machine boots the new system.
 
 One cell broke the oracle and is no longer here: `fetch`, with the clock at 2 January 1970. The old system was whole, but
 files deleted at such a time look to `e2fsck -f` like a damaged list of orphans, and it asked for a person. systemd

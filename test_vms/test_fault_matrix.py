@@ -54,7 +54,8 @@ def host_in(
     made: Path,
 ) -> Callable[[Phase], Machine]:
     """Makes a machine for a phase, whose registry offers the next version; its owner has left something."""
-    bootc_registry_module.push(next_version, "os:stable")
+    for tag in ("stable", "next"):
+        bootc_registry_module.push(next_version, f"os:{tag}")
 
     def make(phase: Phase) -> Machine:
         upgraded = made / "upgraded.qcow2"
