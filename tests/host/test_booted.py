@@ -63,6 +63,28 @@ def test_same_image_is_no_update_and_staged_is_not_staged_twice(host: PretendHos
     assert host.status()["staged"] is None
 
 
+def test_what_a_killed_command_left_of_its_transaction_goes(host: PretendHost) -> None:
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    left = host.sysroot / f"ostree/repo/tmp/staging-{boot_id}-AbCdEf"
+
+    def leave() -> None:
+        (left / "ab").mkdir(parents=True)
+        (left / "ab/half.file").write_text("half")
+
+    publish(host, "2")
+    host.bootc("upgrade")
+    leave()
+    assert "Staged update present" in host.bootc("upgrade")
+    assert not left.exists()
+    host.reboot()
+    leave()
+    assert "No update available." in host.bootc("upgrade")
+    assert not left.exists()
+    leave()
+    host.bootc("internals", "cleanup")
+    assert not left.exists()
+
+
 def test_check_tells_without_fetching_and_status_remembers(host: PretendHost) -> None:
     digest = publish(host, "2")
     output = host.bootc("upgrade", "--check")

@@ -37,6 +37,7 @@ def clean_up(sysroot: "Sysroot") -> None:
     Raises:
         UserError: libostree cannot.
     """
+    sysroot.repo.forget_unfinished()
     _drop_refs(sysroot, keep_unfinished=False)
     _remove(sysroot)
 

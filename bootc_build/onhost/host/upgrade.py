@@ -176,8 +176,10 @@ def upgrade(
     if staged is not None and _same(
         _metadata(system, staged), pulled.manifest_digest, pulled.manifest
     ):
+        system.sysroot.repo.forget_unfinished()
         return _keep_staged(system, staged, download_only=download_only)
     if _same(booted, pulled.manifest_digest, pulled.manifest):
+        system.sysroot.repo.forget_unfinished()
         tidy(system.sysroot)
         return Upgraded(message="No update available.")
     changes = None if booted is None else layer_changes(booted, pulled)

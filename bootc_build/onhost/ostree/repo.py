@@ -5,6 +5,7 @@
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -155,6 +156,24 @@ class Repo:
             raise
         self.transaction_folder = None
         self.native.commit_transaction(None)
+
+    def forget_unfinished(self) -> None:
+        """Remove what transactions of this boot that were killed have left, which the next one would take over.
+
+        Folders of transactions that are under way are locked, and stay.
+
+        Raises:
+            UserError: libostree cannot.
+        """
+        left = [path for path in (self.path / "tmp").glob("staging-*") if path.is_dir()]
+        with explained(self), _BEGINNING:
+            for _ in left:
+                before = self._staging_folders()
+                self.native.prepare_transaction(None)
+                # It has locked one of them; ending it that way leaves the folder for the next to take over.
+                for _fd, folder in self._staging_folders() - before:
+                    shutil.rmtree(folder, ignore_errors=True)
+                self.native.abort_transaction(None)
 
     def another(self) -> "Repo":
         """The same repository, opened once more: each has a transaction of its own."""
