@@ -98,12 +98,14 @@ class Fault:
         end: make it end.
         fatal: to this boot of the machine: only its disk is looked at afterwards.
         trouble: what the console may say meanwhile.
+        phases: when it can strike, and is tried; None: in all.
     """
 
     strike: Callable[[Machine, Phase], object]
     end: Callable[[Machine, Phase], object] = field(default=_nothing)
     fatal: bool = False
     trouble: bool = False
+    phases: tuple[str, ...] | None = None
 
 
 def _run(command: str) -> Callable[[Machine, Phase], object]:
@@ -134,22 +136,28 @@ def _use_all_inodes(host: Machine, _phase: Phase) -> None:
     assert host.succeed("df --output=iavail /var | tail -n 1").strip() == "0"
 
 
+_UPGRADE = ("fetch", "import", "deploy", "stage")
+
 FAULTS = {
     "power-cut": Fault(_nothing, fatal=True),
     "kill-agent": Fault(_run("kill -KILL {pid}")),
     "kill-everything": Fault(_run("systemctl kill --signal=KILL {unit}")),
-    "kill-fetcher": Fault(_run("pkill -KILL -x skopeo || true")),
+    "kill-fetcher": Fault(_run("pkill -KILL -x skopeo || true"), phases=_UPGRADE),
     "out-of-memory": Fault(
         _run("systemctl set-property --runtime {unit}.service MemoryMax=1M"), trouble=True
     ),
-    "link-cut": Fault(_link(up=False), _link(up=True)),
+    "link-cut": Fault(_link(up=False), _link(up=True), phases=_UPGRADE),
     "disk-full": Fault(_fill("/var"), _run("rm -f /var/filler")),
     "boot-full": Fault(_fill("/boot"), _run("rm -f /boot/filler")),
-    "inodes-gone": Fault(_use_all_inodes, _run("rm -rf /var/filler")),
+    # To use half a million of them, and to free them again, takes minutes.
+    "inodes-gone": Fault(
+        _use_all_inodes, _run("rm -rf /var/filler"), phases=("import", "deploy", "finalize")
+    ),
     # The fetcher has to ask for the address again.
     "dns-gone": Fault(
         _run("sed -i s/registry.guest/gone.guest/ /etc/hosts; pkill -KILL -x skopeo || true"),
         _run("sed -i s/gone.guest/registry.guest/ /etc/hosts"),
+        phases=("fetch", "import"),
     ),
     "read-only": Fault(
         _run("echo u > /proc/sysrq-trigger; grep -q ' / .*ro[, ]' /proc/mounts"),
@@ -168,15 +176,11 @@ FAULTS = {
 }
 """By name. A power cut is a copy of the disk at that moment, which is looked at as every cell's is."""
 
-_LOCAL = ("dns-gone", "link-cut", "kill-fetcher")
-"""What cannot strike where nothing is fetched."""
-
 CELLS = [
-    (phase, fault)
+    (phase, name)
     for phase in PHASES
-    for fault in FAULTS
-    if phase in {"fetch", "import", "deploy", "stage"} or fault not in _LOCAL
-    if fault != "dns-gone" or phase in {"fetch", "import"}
+    for name, fault in FAULTS.items()
+    if fault.phases is None or phase in fault.phases
 ]
 REGISTRY_CELLS = [("fetch", name) for name, fault in REGISTRY_FAULTS.items() if not fault.needs_tls]
 FIRST_BOOT_MOMENTS = ("Linux version", "Run /init", "Welcome to", "login: ")
