@@ -51,6 +51,6 @@ def make_disk(image: str, folder: Path) -> Path:
     plan = plan_disk(identity, trees.settle(installed, now), timestamp=now)
     disk = folder / "disk.raw"
     write_raw_disk(plan, installed, disk, Silent())
-    for each in (installed.root, installed.boot, installed.esp):
-        shutil.rmtree(each)
+    # The others are gone: they are written first, and their space is wanted.
+    shutil.rmtree(installed.root)
     return disk
