@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from bootc_build.onhost.interruption import unwind_on_signals
 from bootc_build.onhost.process import run
 from bootc_build.testing.crash_points.explore import look_at_disk
 from bootc_build.testing.crash_points.images import with_another_initramfs
@@ -208,6 +209,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60.0, help="how long (default: 60)")
     parser.add_argument("--cuts", type=int, help="end after so many power cuts, if that is earlier")
     args = parser.parse_args()
+    unwind_on_signals()
 
     def say(line: str) -> None:
         sys.stdout.write(f"{line}\n")
