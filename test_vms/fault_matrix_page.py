@@ -21,19 +21,23 @@ what a shutdown does with it (`finalize`), of the new system's first boot, of a 
 the same oracle:
 
 - the machine boots the old system or the new one and nothing else. That is decided from its disk, looked at as for
-  [crash points](crash-points.md), at the moment of the fault or after it, contents of all
-  objects included;
+  [crash points](crash-points.md), at the moment of the fault or after it;
 - `bootc status` agrees with it, and the boot entries are as they were as long as nothing is finalized;
 - what the owner has in `/etc` and `/var` is there;
 - once the fault is over, the next try gets there: `bootc upgrade` stages the new system, a restart leads to it, or the
   rollback leads back. `ostree fsck` is clean, and nothing of a failed attempt is left in the repository. Cells after
   which this boot of the machine is lost (power cut, failing disk) are judged by the disk alone.
 
+Since late on 2026-11-25 the look at the disk hashes the contents of all objects. The cells of `finalize`, `rollback` and
+`clean-up`, those of `dns-gone`, and `stage` with `out-of-memory` and `write-errors` were judged so. The others of that day
+were run before: there `ostree fsck` alone hashed contents, in cells that end with one, and nothing did in the others.
+
 The first boot's cells are versions that do not come up (`test_vms/test_health.py`): the old system runs again after as
 many tries as the version had, knows why, and refuses the version. Its power cut strikes four times, in the kernel, the
 initramfs, at the start of systemd and at the login; then the machine boots the new system.
 
-One cell broke the oracle and is no longer here: `fetch`, with the clock at 2 January 1970. The old system was whole, but
+Two cells broke the oracle. `stage` with `out-of-memory` left the folder of a transaction, which the next `bootc upgrade`
+did not remove; it does now, and the cell was run again. The other is no longer here: `fetch`, with the clock at 2 January 1970. The old system was whole, but
 files deleted at such a time look to `e2fsck -f` like a damaged list of orphans, and it asked for a person. systemd
 never starts with a clock before its own build, so `clock-lost` took that cell's place;
 [what is not promised](never-bricks.md#what-is-not-promised) has the rest.
