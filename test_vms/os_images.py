@@ -64,25 +64,21 @@ def base_image() -> str:
 
 def newest_base_image() -> str:
     """The name of a base image of Debian's newest packages, with the programs that make btrfs and XFS."""
-    tree = _digest(_PACKAGE / "image", _PACKAGE / "data", _PACKAGE / "onhost")
-    name = f"{_NAMES}/newest:{tree}"
-    with _lock():
-        if not image_exists(name):
-            archive = Archive(*find_archive(read_targets(), tuple(SUITES)))
-            packages = ("btrfs-progs", "xfsprogs")
-            build_base(plan_base("sid", "minimal", archive, packages=packages, tag=name), Silent())
-        _forget_old([name])
-    return name
+    return _base_of("newest", "sid", packages=("btrfs-progs", "xfsprogs"))
 
 
 def older_base_image() -> str:
     """The name of a base image of Debian 12, whose systemd takes no credentials for logins."""
+    return _base_of("older", "bookworm")
+
+
+def _base_of(kind: str, suite: str, packages: tuple[str, ...] = ()) -> str:
     tree = _digest(_PACKAGE / "image", _PACKAGE / "data", _PACKAGE / "onhost")
-    name = f"{_NAMES}/older:{tree}"
+    name = f"{_NAMES}/{kind}:{tree}"
     with _lock():
         if not image_exists(name):
             archive = Archive(*find_archive(read_targets(), tuple(SUITES)))
-            build_base(plan_base("bookworm", "minimal", archive, tag=name), Silent())
+            build_base(plan_base(suite, "minimal", archive, packages=packages, tag=name), Silent())
         _forget_old([name])
     return name
 

@@ -43,12 +43,16 @@ def put_counts(tree: MenuTree, **values: str) -> None:
     (tree.root / "boot/bootc.env").write_text(format_block(values))
 
 
-def start(machine: Machine, keys: bytes = b"") -> tuple[str, str]:
-    """Turn the machine on: the letter of the deployment that starts, and what the menu adds to its arguments."""
+def start(machine: Machine, entry: int | None = None) -> tuple[str, str]:
+    """Turn the machine on: the letter of the deployment that starts, and what the menu adds to its arguments.
+
+    Args:
+        machine: off.
+        entry: what somebody chooses in the menu.
+    """
     machine.start()
-    if keys:
-        machine.console.expect_exact([b"GNU GRUB"], timeout=machine.seconds(60))
-        machine.console.send(keys)
+    if entry is not None:
+        machine.choose_menu_entry(entry, seconds=60)
     machine.console.expect([_STARTS], timeout=machine.seconds(60))
     found = machine.console.match
     assert isinstance(found, re.Match)
@@ -70,7 +74,7 @@ def test_a_new_deployment_has_three_tries_then_the_good_one_starts(
         ("a", "bootc.fellback=tries"),
     ]
     # Somebody who chooses it gets it, and is not thrown out by a deadline.
-    assert start(machine, b"\x10\r") == ("b", "bootc.trial=manual")
+    assert start(machine, 1) == ("b", "bootc.trial=manual")
 
 
 @pytest.mark.long
@@ -93,7 +97,7 @@ def test_a_good_deployment_is_not_counted(
     machine = machine_of(tree)
     assert [start(machine) for _ in range(4)] == [("a", "")] * 4
     # Another entry that somebody chooses is as it ever was.
-    assert start(machine, b"\x0e\r") == ("b", "")
+    assert start(machine, 2) == ("b", "")
 
 
 @pytest.mark.long
@@ -115,7 +119,7 @@ def test_choosing_the_good_one_by_hand_costs_the_new_one_nothing(
 ) -> None:
     tree.write([NEW, GOOD])
     machine = machine_of(tree)
-    assert start(machine, b"\x0e\r") == ("a", "")
+    assert start(machine, 2) == ("a", "")
     assert start(machine) == ("b", "bootc.trial=2")
 
 

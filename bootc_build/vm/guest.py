@@ -48,6 +48,13 @@ class Guest(ABC):
     def _deaths_explained(self, what: str) -> AbstractContextManager[None]:
         """Turns the end of the console into a MachineDiedError that says what was awaited."""
 
+    def _needed_shell(self) -> Shell:
+        if self._shell is None:
+            raise MachineError(
+                f"The machine '{self.name}' has no shell.", "Boot it first.", self.console.tail()
+            )
+        return self._shell
+
     # Commands.
 
     def execute(self, command: str, *, seconds: float = COMMAND_SECONDS) -> CommandResult:
@@ -60,17 +67,12 @@ class Guest(ABC):
         Raises:
             GuestCommandError: it took longer; what it had printed is in the message.
         """
-        if self._shell is None:
-            raise MachineError(
-                f"The machine '{self.name}' has no shell.",
-                "Boot it first.",
-                self.console.tail(),
-            )
+        shell = self._needed_shell()
         self.console.note(f"run: {command}")
         limit = self.seconds(seconds)
         with self._deaths_explained(f"'{command}'"):
             try:
-                result = self._shell.run(command, seconds=limit)
+                result = shell.run(command, seconds=limit)
             except CommandOverrunError as overrun:
                 raise GuestCommandError(
                     f"'{command}' did not end within {limit:.0f} seconds",
@@ -85,11 +87,10 @@ class Guest(ABC):
         Raises:
             MachineError: there is no shell.
         """
+        shell = self._needed_shell()
         self.console.note(f"run: {command}")
-        if self._shell is None:
-            raise MachineError(f"The machine '{self.name}' has no shell.", "Boot it first.")
         with self._deaths_explained(f"'{command}'"):
-            self._shell.cast(command)
+            shell.cast(command)
 
     @contextmanager
     def trouble_allowed(self, pattern: str) -> Iterator[None]:
@@ -204,11 +205,10 @@ class Guest(ABC):
     def write(self, path: str, content: str | bytes) -> None:
         """Make or replace a file of the guest, keeping owner and mode of one that is there."""
         raw = content.encode() if isinstance(content, str) else content
-        if self._shell is None:
-            raise MachineError(f"The machine '{self.name}' has no shell.", "Boot it first.")
+        shell = self._needed_shell()
         self.console.note(f"write {len(raw)} bytes to {path}")
         with self._deaths_explained(f"the transfer to {path}"):
-            held = self._shell.upload(raw)
+            held = shell.upload(raw)
         self.succeed(f"cat {held} > {shlex.quote(path)} && rm {held}")
 
     def copy_in(self, source: Path, target: str) -> None:

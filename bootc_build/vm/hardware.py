@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pexpect
 
+from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.process import run
 from bootc_build.vm.accel import Acceleration
 from bootc_build.vm.block import DiskFilter
@@ -91,8 +92,11 @@ class Hardware(ABC):
             seconds: how long the menu may take to come (scaled).
 
         Raises:
+            UsageError: the number is none of an entry.
             WaitTimeoutError: no menu came.
         """
+        if number < 1:
+            raise UsageError(f"{number} is no entry of a menu.", "The first one is 1.")
         limit = self.acceleration.seconds(seconds)
         try:
             self.console.expect_exact([b"GNU GRUB"], timeout=limit)

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from enum import IntEnum
 
 import pexpect
 
@@ -28,6 +29,15 @@ _NO_ACCOUNT_REMEDY = (
 _MAINTENANCE_REMEDY = (
     "Its shell for maintenance wants root's password: give the account to log in with."
 )
+
+
+class _Seen(IntEnum):
+    """What the console shows: the index of its pattern."""
+
+    PROMPT = 0
+    LOGIN = 1
+    PASSWORD = 2
+    MAINTENANCE = 3
 
 
 def reach_shell(
@@ -72,7 +82,7 @@ def reach_shell(
                 quiet_since = time.monotonic()
             continue
         quiet_since = time.monotonic()
-        if found == 0:
+        if found == _Seen.PROMPT:
             return True
         if login is None:
             follows = _after_login(console, prompt, _NO_ACCOUNT_SECONDS * time_scale)
@@ -81,14 +91,14 @@ def reach_shell(
                     return False
                 raise WaitTimeoutError(
                     "The guest asks for a login and there is no account to give.",
-                    _MAINTENANCE_REMEDY if found == 3 else _NO_ACCOUNT_REMEDY,  # noqa: PLR2004 - its index
+                    _MAINTENANCE_REMEDY if found == _Seen.MAINTENANCE else _NO_ACCOUNT_REMEDY,
                     console.tail(),
                 )
             if follows == 0:
                 return True
             continue
-        tries += found != 2  # noqa: PLR2004 - a password that belongs to the name before it
-        _answer(console, login, is_name=found == 1, tries=tries)
+        tries += found != _Seen.PASSWORD  # It belongs to the name before it.
+        _answer(console, login, is_name=found == _Seen.LOGIN, tries=tries)
     raise WaitTimeoutError(
         f"No shell came up on the guest's console within {seconds:.0f} seconds.",
         "Does it boot with console=ttyS0 and run a getty there?",

@@ -239,20 +239,17 @@ def explore(
     return result
 
 
-def look_at_disk(
-    disk: Path, scratch: Path, kept: Sequence[str] = (), *, trusting: bool = False
-) -> Observation:
-    """Look at one raw disk, which stays as it is.
+def look_at_disk(disk: Path, scratch: Path, kept: Sequence[str] = ()) -> Observation:
+    """Look at one raw disk, which stays as it is; the contents of all objects are read.
 
     Args:
         disk: as a power cut, or a shutdown, left it.
         scratch: a folder with room for the disk.
         kept: paths of the root file system that have to stay.
-        trusting: do not read the contents of objects, which takes seconds for each GB.
     """
     with emptied(scratch) as disks, emptied(_quick_folder(scratch)) as folder:
         nothing = WriteLog(disk, ())
-        with DiskStates(_split(disk, disks), nothing, folder, kept, trusting=trusting) as states:
+        with DiskStates(_split(disk, disks), nothing, folder, kept, trusting=False) as states:
             return states.look()
 
 

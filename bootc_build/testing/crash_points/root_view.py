@@ -97,15 +97,7 @@ class RootInspector:
         self._files = FileDigests(slot, written, scratch)
         self._metadata: dict[str, bytes] = {}
         self._links_checked: set[Content] = set()
-        self._trusted: dict[str, Inode] = {}
-        if not trusting:
-            return
-        known = list_objects(slot)
-        owners = read_blocks(slot, {inode.number for inode in known.values()})
-        touched = {owners[block] for sector in written if (block := sector - sector % 8) in owners}
-        self._trusted = {
-            name: inode for name, inode in known.items() if inode.number not in touched
-        }
+        self._trusted = _untouched_objects(slot, written) if trusting else {}
 
     def look(self, links: Iterable[str]) -> RootView:
         """The present state of the file system, its journal replayed.
@@ -253,6 +245,14 @@ class RootInspector:
             or (stat.S_ISLNK(one.inode.mode) and one.inode.size <= _SHORT_LINK)
         }
         return sorted(f"{one.path} is damaged" for one in damaged)
+
+
+def _untouched_objects(slot: Ext4Slot, written: AbstractSet[int]) -> dict[str, Inode]:
+    """The objects none of whose blocks is written to."""
+    known = list_objects(slot)
+    owners = read_blocks(slot, {inode.number for inode in known.values()})
+    touched = {owners[block] for sector in written if (block := sector - sector % 8) in owners}
+    return {name: inode for name, inode in known.items() if inode.number not in touched}
 
 
 def _dangling(copies: Path, link: str) -> str:
