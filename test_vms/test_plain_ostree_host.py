@@ -6,6 +6,7 @@ import pytest
 
 from bootc_build.image.pyz import write_pyz
 from bootc_build.testing.factory import MachineFactory
+from bootc_build.vm.machine import Machine
 from bootc_build.vm.registry import Registry
 from test_vms import plain_host
 from test_vms.example_os import Versions
@@ -20,24 +21,26 @@ def plain_disk(base_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return plain_host.make_disk(base_image, tmp_path)
 
 
-@pytest.mark.long
-def test_one_file_and_one_command_make_it_a_host_of_images(
-    plain_disk: Path,
-    versions: Versions,
-    bootc_vm: MachineFactory,
-    bootc_registry: Registry,
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def plain(
+    plain_disk: Path, bootc_vm: MachineFactory, bootc_registry: Registry, tmp_path: Path
+) -> Machine:
+    """Such a host, with the one file copied to it, that reaches the registry."""
     machine = bootc_vm(plain_disk)
-    assert plain_host.BRANCH in machine.succeed("ostree admin status")
     machine.fail("command -v bootc")
-    machine.succeed("echo kept > /etc/motd; useradd -m alice; echo treasure > /home/alice/notes")
-    machine.write(
-        "/etc/containers/registries.conf.d/test.conf",
-        bootc_registry.guest_configuration("registry.example"),
-    )
+    bootc_registry.configure(machine, "registry.example")
     write_pyz(tmp_path / "bootc.pyz")
     machine.copy_in(tmp_path / "bootc.pyz", "/root/bootc.pyz")
+    return machine
+
+
+@pytest.mark.long
+def test_one_file_and_one_command_make_it_a_host_of_images(
+    plain: Machine, versions: Versions, bootc_registry: Registry
+) -> None:
+    machine = plain
+    assert plain_host.BRANCH in machine.succeed("ostree admin status")
+    machine.succeed("echo kept > /etc/motd; useradd -m alice; echo treasure > /home/alice/notes")
     digest = bootc_registry.push(versions.one, "os:stable")
     said = machine.succeed(
         "python3 /root/bootc.pyz switch --no-signature-verification registry.example/os:stable",
@@ -66,16 +69,9 @@ def test_one_file_and_one_command_make_it_a_host_of_images(
 
 @pytest.mark.long
 def test_the_branch_that_it_came_from_is_kept_if_that_is_wished(
-    plain_disk: Path,
-    versions: Versions,
-    bootc_vm: MachineFactory,
-    bootc_registry: Registry,
-    tmp_path: Path,
+    plain: Machine, versions: Versions, bootc_registry: Registry
 ) -> None:
-    machine = bootc_vm(plain_disk)
-    bootc_registry.configure(machine, "registry.example")
-    write_pyz(tmp_path / "bootc.pyz")
-    machine.copy_in(tmp_path / "bootc.pyz", "/root/bootc.pyz")
+    machine = plain
     bootc_registry.push(versions.one, "os:stable")
     command = "python3 /root/bootc.pyz switch --retain registry.example/os:stable"
     machine.succeed(command, seconds=900)
