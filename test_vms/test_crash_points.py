@@ -43,7 +43,7 @@ def recording(versions: Versions, scratch: Path) -> Recording:
         return record(versions.one, other, folder, firmware=Firmware.BIOS, progress=Silent())
 
 
-def test_the_last_flushes_of_staging_leave_the_old_system(
+def test_the_last_flushes_before_a_restart_leave_the_old_system_or_the_new_one(
     bootc_vm: MachineFactory, bootc_registry: Registry, versions: Versions, scratch: Path
 ) -> None:
     machine = bootc_vm(versions.one, origin=FOLLOWS)
@@ -53,17 +53,20 @@ def test_the_last_flushes_of_staging_leave_the_old_system(
     recorder.start()
     recorder.begin("staging")
     machine.bootc.upgrade(seconds=900)
+    recorder.begin("shutdown")
+    recorder.restart(then="first boot")
     recording = recorder.finish(())
     machine.power_cut()
     log = recording.log()
-    [staging] = recording.transactions
+    staging, shutdown, first_boot = recording.transactions
+    assert first_boot.stop > first_boot.start
     last = list(epochs(log.entries, staging.start, staging.stop))[-_SAMPLED_FLUSHES:]
-    part = Transaction("the end of staging", last[0].start, last[-1].stop)
+    part = Transaction("the end of the upgrade", last[0].start, shutdown.stop)
     found = explore(recording.base, log, part, samples=10, seed=0, scratch=scratch)
     print(table([found]))  # noqa: T201 - the figures
-    assert found.points > _SAMPLED_FLUSHES
+    assert found.points > 2 * _SAMPLED_FLUSHES
     assert (found.unbootable, found.violations) == (0, 0)
-    assert {state.verdict.boots for state in found.states} == {"old"}
+    assert {state.verdict.boots for state in found.states} == {"old", "new"}
 
 
 @pytest.mark.long

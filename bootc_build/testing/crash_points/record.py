@@ -134,7 +134,7 @@ class Recorder:
 
         before = resets()
         with machine.expect_reboot():
-            machine.console.send("systemctl reboot\n")
+            machine.begin("systemctl reboot")
             limit = machine.seconds(_RESTART_SECONDS)
             if not wait_until(lambda: resets() > before, seconds=limit, first_interval=0.02):
                 raise UserError(f"The guest did not restart within {limit:.0f} seconds.")
