@@ -24,10 +24,13 @@ def _unit(root: Path, name: str, text: str, wanted_by: str) -> None:
     link.symlink_to(f"../{name}")
 
 
-def cut_kernel(root: Path) -> None:
-    """The boot loader cannot load it."""
+def damaged_kernel(root: Path) -> None:
+    """The boot loader cannot load it: neither it nor the firmware knows it for a kernel."""
     kernel = _kernel_directory(root) / "vmlinuz"
-    _replace(kernel, kernel.read_bytes()[:20_000])
+    content = bytearray(kernel.read_bytes())
+    for place in (0, 0x1FE):
+        content[place : place + 2] = b"??"
+    _replace(kernel, bytes(content))
 
 
 def cut_initramfs(root: Path) -> None:
@@ -98,7 +101,7 @@ def spoil(root: Path, fault: str) -> None:
 
 
 FAULTS: Final[dict[str, Callable[[Path], None]]] = {
-    "cut-kernel": cut_kernel,
+    "damaged-kernel": damaged_kernel,
     "cut-initramfs": cut_initramfs,
     "panic": panic,
     "failing-unit": failing_unit,

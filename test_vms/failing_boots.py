@@ -32,8 +32,7 @@ CASES: Final = {
     case.fault: case
     for case in (
         Case("cut-initramfs", TRIES, _NO_WORD, _ALL_FIRMWARES),
-        # GRUB does not notice it on UEFI without Secure Boot: the firmware stops with an exception, for somebody to restart.
-        Case("cut-kernel", 0, "could not load its kernel", ("bios", "uefi-secure")),
+        Case("damaged-kernel", 0, "could not load its kernel", _ALL_FIRMWARES),
         Case("panic", TRIES, _NO_WORD),
         Case("failing-unit", 1, "The boot failed: .*application.service"),
         Case("failing-check", 1, "The boot failed: .*bootc-health.service"),

@@ -16,11 +16,12 @@ def test_a_step_of_the_soak_keeps_its_promises(
     machine = bootc_vm(versions.one, origin=FOLLOWS)
     with with_another_initramfs(versions.two) as other:
         images = (versions.one, other)
-        soak = Soak(machine, bootc_registry, images, 7, said.append, cuts_a_phase=2)
+        soak = Soak(machine, bootc_registry, images, 15, said.append, cuts_a_phase=2, fault_share=1)
         soak.begin()
         soak.step()
     assert soak.cuts >= 2
-    assert said[0].startswith("step 1: upgrade, ")
+    assert soak.faults == 1
+    assert said[0].startswith("step 1: upgrade (kill-everything: ")
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.host.kernel_file import HEAD_BYTES, whole_length
 from bootc_build.tools.binfmt import require
 from bootc_build.tools.podman import LocalImage
 
@@ -81,5 +82,9 @@ def _kernel_faults(root: Path) -> Iterator[str]:
         found = ", ".join(path.name for path in kernels)
         yield f"it has {len(kernels)} kernels ({found}): one must go"
     for kernel in kernels:
+        with (kernel / "vmlinuz").open("rb") as file:
+            expected = whole_length(file.read(HEAD_BYTES))
+        if (kernel / "vmlinuz").stat().st_size < expected:
+            yield f"its kernel {kernel.name} is not whole: its header tells of {expected} bytes"
         if not (kernel / "initramfs.img").exists():
             yield f"its kernel {kernel.name} has no /usr/lib/modules/{kernel.name}/initramfs.img"

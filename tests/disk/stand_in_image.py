@@ -43,6 +43,7 @@ def make_stand_in_image(
     without: tuple[str, ...] = (),
     extra: tuple[str, ...] = (),
     agent: bool = False,
+    kernel: bytes = b"kernel",
 ) -> None:
     """Build it.
 
@@ -52,6 +53,7 @@ def make_stand_in_image(
         without: paths to leave out of it.
         extra: files to put in besides; they hold the names of the modules of btrfs and xfs.
         agent: have the real agent's files in it, too, which nobody runs.
+        kernel: what its kernel consists of.
     """
     root = scratch / "root"
     for program in PROGRAMS:
@@ -66,6 +68,7 @@ def make_stand_in_image(
     )
     for name in files:
         _folder((root / name).parent).joinpath(Path(name).name).write_text(name)
+    (root / KERNEL / "vmlinuz").write_bytes(kernel)
     for name in extra:
         _folder((root / name).parent).joinpath(Path(name).name).write_text(
             "kernel/fs/btrfs/btrfs.ko\nkernel/fs/xfs/xfs.ko\n"

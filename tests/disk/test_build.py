@@ -25,6 +25,7 @@ from bootc_build.tools.buildah import remove_image
 from bootc_build.tools.podman import ImageNotFoundError, image_store
 from bootc_build.tools.sizes import GIB, MIB
 from tests.disk.stand_in_image import KERNEL, make_stand_in_image
+from tests.kernels import small_kernel
 
 TARGET = parse_target("registry.example/os:v1")
 
@@ -194,13 +195,15 @@ def test_everything_that_an_image_lacks_is_told_at_once(
     request_: DiskRequest, tmp_path: Path
 ) -> None:
     tag = f"localhost/bootc-build-test/disk-bad-{secrets.token_hex(4)}:1"
-    make_stand_in_image(tag, tmp_path, without=(f"{KERNEL}/initramfs.img", "usr/lib/shim"))
+    without = (f"{KERNEL}/initramfs.img", "usr/lib/shim")
+    make_stand_in_image(tag, tmp_path, without=without, kernel=small_kernel()[:-1])
     try:
         with pytest.raises(NotBootableError) as refused:
             build_disk(replace(request_, image=tag), Silent())
     finally:
         remove_image(tag)
     assert "initramfs.img" in refused.value.fact
+    assert "is not whole: its header tells of 2560 bytes" in refused.value.fact
     assert "shim-signed" in refused.value.fact
     assert list(request_.output.iterdir()) == []
 

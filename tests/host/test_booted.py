@@ -13,6 +13,7 @@ import pytest
 
 from tests.host.invented_os import write_image
 from tests.host.pretend_boot import BOOTC, PretendHost, publish
+from tests.kernels import small_kernel
 
 
 def booted_first(host: PretendHost) -> list[str]:
@@ -263,6 +264,10 @@ def without_initramfs(tree: Path) -> None:
     (tree / "usr/lib/modules/1.0/initramfs.img").unlink()
 
 
+def with_a_cut_kernel(tree: Path) -> None:
+    (tree / "usr/lib/modules/1.0/vmlinuz").write_bytes(small_kernel()[:-1])
+
+
 def with_wrong_kargs(tree: Path) -> None:
     (tree / "usr/lib/bootc/kargs.d/10-bad.toml").write_text('kargs = "one"')
 
@@ -273,6 +278,7 @@ def with_wrong_kargs(tree: Path) -> None:
         (without_kernel, "no /usr/lib/modules/*/vmlinuz"),
         (with_two_kernels, "2 kernels: 1.0, 2.0"),
         (without_initramfs, "no /usr/lib/modules/1.0/initramfs.img"),
+        (with_a_cut_kernel, "not whole: /usr/lib/modules/1.0/vmlinuz has 2559 bytes"),
         (with_wrong_kargs, "/usr/lib/bootc/kargs.d/10-bad.toml"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 from bootc_build.onhost.lint.model import Finding, Level
 from bootc_build.onhost.lint.registry import lint_root
 from bootc_build.onhost.lint.root import Root
+from tests.kernels import small_kernel
 
 Findings = Callable[[], list[Finding]]
 MODULES = "usr/lib/modules/6.12.0-1-amd64"
@@ -50,6 +51,10 @@ def listening(root: Path) -> None:
 def second_kernel(root: Path) -> None:
     put(root, "usr/lib/modules/6.13.0/vmlinuz")
     put(root, "usr/lib/modules/6.13.0/initramfs.img")
+
+
+def cut_kernel(root: Path) -> None:
+    (root / MODULES / "vmlinuz").write_bytes(small_kernel()[:-1])
 
 
 def real_var_run(root: Path) -> None:
@@ -114,6 +119,7 @@ BROKEN: list[tuple[str, list[str], Callable[[Path], object]]] = [
         [f"/{MODULES}/vmlinuz", "/usr/lib/modules/6.13.0/vmlinuz"],
         second_kernel,
     ),
+    ("kernel", [f"/{MODULES}/vmlinuz"], cut_kernel),
     ("machine-id", ["/etc/machine-id"], lambda root: put(root, "etc/machine-id", "0a" * 16)),
     ("nonempty-boot", ["/boot/vmlinuz-6"], lambda root: put(root, "boot/vmlinuz-6")),
     ("nonempty-boot", ["/boot"], lambda root: (root / "boot").rmdir()),

@@ -1,12 +1,13 @@
-"""Whether an image can boot as far as its files tell: one kernel, with its initramfs.
+"""Whether an image can boot as far as its files tell: one whole kernel, with its initramfs.
 
-libostree deploys a kernel without an initramfs too, and takes any of several kernels: the machine would
-be found not to boot when it is too late.
+libostree deploys a kernel without an initramfs or without its end too, and takes any of several kernels: the
+machine would be found not to boot when it is too late.
 """
 
 from typing import TYPE_CHECKING, Final
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.host.kernel_file import HEAD_BYTES, whole_length
 
 if TYPE_CHECKING:
     from bootc_build.onhost.ostree.repo import Repo
@@ -19,9 +20,9 @@ def check_kernel(repo: "Repo", commit: str) -> None:
     """Refuse a commit that would not boot.
 
     Raises:
-        UserError: no kernel, more than one, or no initramfs; names the paths.
+        UserError: no kernel, more than one, one whose end is missing, or no initramfs; names the paths.
     """
-    from bootc_build.onhost.ostree.files import file_names  # noqa: PLC0415 - libostree takes time
+    from bootc_build.onhost.ostree.files import file_head, file_names  # noqa: PLC0415 - libostree takes time
 
     releases = [
         name for name, is_directory in file_names(repo, commit, _MODULES).items() if is_directory
@@ -44,4 +45,12 @@ def check_kernel(repo: "Repo", commit: str) -> None:
         raise UserError(
             f"The image has no initramfs: there is no /{_MODULES}/{kernels[0]}/initramfs.img.",
             "Make it in the Containerfile, with dracut.",
+        )
+    path = f"{_MODULES}/{kernels[0]}/vmlinuz"
+    head, size = file_head(repo, commit, path, HEAD_BYTES)
+    if size < whole_length(head):
+        raise UserError(
+            f"The kernel of the image is not whole: /{path} has {size} bytes, and its header tells of "
+            f"{whole_length(head)}.",
+            "Install its package again in the Containerfile, and build the image anew.",
         )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host.kargs import KARGS_DIRECTORY, image_kargs
+from bootc_build.onhost.host.kernel_file import HEAD_BYTES, whole_length
 from bootc_build.onhost.lint.model import Problem
 from bootc_build.onhost.lint.root import Root
 
@@ -25,7 +26,7 @@ def _kernels(root: Root) -> list[str]:
 
 
 def kernel(root: Root) -> Iterator[Problem]:
-    """Find no kernel, or more than one."""
+    """Find no kernel, more than one, or one whose end is missing."""
     found = _kernels(root)
     if not found:
         yield Problem(
@@ -40,6 +41,17 @@ def kernel(root: Root) -> Iterator[Problem]:
             f"Remove all but one, with the package that has it, or: RUN rm -rf {_MODULES}/{found[0]}",
             [f"{_MODULES}/{version}/vmlinuz" for version in found],
         )
+    for version in found:
+        path = f"{_MODULES}/{version}/vmlinuz"
+        content = root.read(path) or b""
+        if len(content) < whole_length(content[:HEAD_BYTES]):
+            yield Problem(
+                f"The kernel {version} is not whole: it has {len(content)} bytes, and its header tells of "
+                f"{whole_length(content[:HEAD_BYTES])}.",
+                "Install its package again, for example: RUN apt-get install -y --reinstall "
+                f"linux-image-{version}",
+                [path],
+            )
 
 
 def initramfs(root: Root) -> Iterator[Problem]:

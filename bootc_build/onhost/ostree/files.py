@@ -93,6 +93,27 @@ def read_text_file(repo: Repo, commit: str, path: str) -> str | None:
     return _text(repo, file, path)
 
 
+def file_head(repo: Repo, commit: str, path: str, length: int) -> tuple[bytes, int]:
+    """The first bytes of one regular file, ``length`` of them at most, and its size in bytes; nothing where there is none.
+
+    Raises:
+        UserError: there is no such commit, or the file cannot be read.
+    """
+    file = _root(repo, commit).resolve_relative_path(path)
+    if file.query_file_type(Gio.FileQueryInfoFlags.NOFOLLOW_SYMLINKS, None) != Gio.FileType.REGULAR:
+        return b"", 0
+    try:
+        found = cast("OSTree.RepoFile", file)
+        found.ensure_resolved()
+        _done, stream, info, _xattrs = repo.native.load_file(found.get_checksum(), None)
+        head = b""
+        while chunk := stream.read_bytes(length - len(head), None).get_data():
+            head += chunk
+    except GLib.Error as error:
+        raise UserError(f"/{path} of the image cannot be read: {error.message}") from error
+    return head, info.get_size()
+
+
 class CommitTree:
     """A commit as the root directory that it becomes: its ``usr/etc`` is found as ``etc``, too."""
 
