@@ -134,7 +134,7 @@ def _spec(args: argparse.Namespace, progress: StderrProgress) -> MachineSpec:
             "What a guest writes after a restored snapshot cannot be kept on its disk.",
         )
     path = Path(args.target)
-    if path.is_file() or path.suffix in _DISK_SUFFIXES:
+    if path.suffix in _DISK_SUFFIXES or _is_file(path):
         disk = Disk.open(path, persist=args.persist)
     elif args.persist:
         raise UsageError(
@@ -162,6 +162,13 @@ def _spec(args: argparse.Namespace, progress: StderrProgress) -> MachineSpec:
     ):
         raise UsageError(f"There can be no snapshot: {reason}.", "Leave out --snapshot.")
     return spec
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return True  # Whoever opens it says what is wrong with it.
 
 
 def _forward(text: str) -> Forward:
