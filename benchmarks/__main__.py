@@ -12,7 +12,7 @@ from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.interruption import unwind_on_signals
 from bootc_build.onhost.process import run
 
-NAMES = ("image", "disk", "importer", "memory", "merge", "upgrade", "status", "harness")
+NAMES = ("image", "disk", "mkosi", "importer", "memory", "merge", "upgrade", "status", "harness")
 
 
 @dataclass(frozen=True)

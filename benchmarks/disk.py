@@ -1,8 +1,7 @@
-"""``bootc-build disk`` against the floor, against mkosi, and against itself after a small change.
+"""``bootc-build disk`` against the floor, and against itself after a small change.
 
-The floor: copy the image's tree, sync, make a file system of it; for a qcow2, compress that once. mkosi makes its
-disk from the same tree, already built, and without a boot loader. Layers are kept in a cache of this run alone, which
-is empty where a disk is compared with the floor and with mkosi.
+The floor: copy the image's tree, sync, make a file system of it; for a qcow2, compress that once. Layers are kept in a
+cache of this run alone, which is empty where a disk is compared with the floor. `benchmarks.mkosi` compares with mkosi.
 """
 
 import os
@@ -15,21 +14,21 @@ from pathlib import Path
 import bootc_build
 from benchmarks.__main__ import Settings
 from benchmarks.measure import Ratio, measure, paired
-from bootc_build.onhost.process import MissingProgramError, find_program, run
+from bootc_build.onhost.process import run
 from bootc_build.tools.buildah import inspect_image, remove_image, working_container
 from bootc_build.tools.podman import image_store
 
-_REPOSITORY = "localhost/bootc-bench/disk"
+REPOSITORY = "localhost/bootc-bench/disk"
 _SAMPLE_SECONDS = 0.05
 _SMALL_CHANGE = "FROM {image}\nRUN echo changed > /usr/share/changed\n"
 # 40,000 files of 1.6 GB, half of each as compressible as text is.
 # The cache of layers wants an image with this agent.
-_CURRENT = """\
+CURRENT = """\
 FROM {image}
 RUN rm -rf /usr/lib/bootc/python/bootc_build
 COPY . /usr/lib/bootc/python/bootc_build
 """
-_BIG = """\
+BIG = """\
 FROM {image}
 RUN python3 -c "import os, random; r = random.Random(1); \\
     [(os.makedirs(d := f'/usr/share/big/{{i % 400}}', exist_ok=True), \\
@@ -58,15 +57,15 @@ def measure_all(settings: Settings) -> Iterator[Ratio | Space | str]:
     """Ratios of wall times, and of space, for the image that is given and for one of 2 GB."""
     os.environ["XDG_CACHE_HOME"] = str(settings.scratch / "cache")
     names = ("current", "changed", "big", "big-changed")
-    current, changed, big, big_changed = (f"{_REPOSITORY}:{name}" for name in names)
+    current, changed, big, big_changed = (f"{REPOSITORY}:{name}" for name in names)
     try:
-        _build(settings, _CURRENT, settings.image, current)
+        build(settings, CURRENT, settings.image, current)
         yield from _measure(settings, current, "400 MB", settings.rounds)
-        _build(settings, _SMALL_CHANGE, current, changed)
+        build(settings, _SMALL_CHANGE, current, changed)
         yield _rebuilt(settings, current, changed, "400 MB", settings.rounds)
-        _build(settings, _BIG, current, big)
+        build(settings, BIG, current, big)
         yield from _measure(settings, big, "2 GB", 1)
-        _build(settings, _SMALL_CHANGE, big, big_changed)
+        build(settings, _SMALL_CHANGE, big, big_changed)
         yield _rebuilt(settings, big, big_changed, "2 GB", 1)
     finally:
         for image in (big_changed, big, changed, current):
@@ -77,12 +76,12 @@ def _rebuilt(settings: Settings, image: str, changed: str, size: str, rounds: in
     """A disk of an image with a small layer more, against the first disk of all, which fills the cache."""
 
     def first() -> float:
-        return _disk(settings, image, "raw")
+        return make_disk(settings, image, "raw")
 
     first()
     pairs = []
     for _ in range(rounds):
-        again = _disk(settings, changed, "raw", keep_layers=True)
+        again = make_disk(settings, changed, "raw", keep_layers=True)
         pairs.append((again, first()))
     name = f"{size}, disk after a small layer more / first disk"
     return Ratio(name, 0.4, tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
@@ -97,41 +96,16 @@ def _measure(
             yield paired(
                 f"{size}, {kind} / (cp -a, sync, mke2fs -d{', compress' * (kind == 'qcow2')})",
                 1.6,
-                lambda kind=kind: _disk(settings, image, kind),  # type: ignore[misc]
+                lambda kind=kind: make_disk(settings, image, kind),  # type: ignore[misc]
                 lambda kind=kind: _floor(settings, tree, kind),  # type: ignore[misc]
                 rounds=rounds,
                 warm_up=rounds > 1,
             )
         yield _space(settings, image, size)
-        yield _mkosi(settings, image, tree, f"{size}, raw / mkosi", rounds)
 
 
-def _mkosi(settings: Settings, image: str, tree: Path, name: str, rounds: int) -> Ratio | str:
-    try:
-        find_program("mkosi")
-    except MissingProgramError:
-        return f"{name}: not measured, mkosi (24 or newer) is not installed"
-    output = settings.scratch / "mkosi"
-    command = ["mkosi", "--distribution", "custom", "--format", "disk", "--bootable", "no"]
-    command += ["--base-tree", str(tree), "--output-dir", str(output), "--force"]
-    command += ["--workspace-dir", str(settings.scratch), "build"]
-
-    def theirs() -> float:
-        shutil.rmtree(output, ignore_errors=True)
-        os.sync()
-        return measure(command, settings.scratch / "log").wall
-
-    return paired(
-        name,
-        1.0,
-        lambda: _disk(settings, image, "raw"),
-        theirs,
-        rounds=rounds,
-        warm_up=rounds > 1,
-    )
-
-
-def _build(settings: Settings, text: str, image: str, tag: str) -> None:
+def build(settings: Settings, text: str, image: str, tag: str) -> None:
+    """Build an image by a Containerfile of one of the texts above."""
     context = settings.scratch / "context"
     context.mkdir(exist_ok=True)
     package = Path(bootc_build.__file__).parent
@@ -144,7 +118,8 @@ def _build(settings: Settings, text: str, image: str, tag: str) -> None:
     run([*command, "-f", str(file), str(context)])
 
 
-def _disk(settings: Settings, image: str, kind: str, *, keep_layers: bool = False) -> float:
+def make_disk(settings: Settings, image: str, kind: str, *, keep_layers: bool = False) -> float:
+    """The seconds that a disk takes; it stays in the folder `out` until the next one."""
     out = settings.scratch / "out"
     shutil.rmtree(out, ignore_errors=True)
     if not keep_layers:
@@ -177,7 +152,7 @@ def _space(settings: Settings, image: str, size: str) -> Space:
         stored = store.get(str(inspect_image(image)["FromImageID"])).size_bytes
     for name in ("out", "cache"):
         shutil.rmtree(settings.scratch / name, ignore_errors=True)
-    peak = _peak(settings.scratch, lambda: _disk(settings, image, "raw"))
+    peak = _peak(settings.scratch, lambda: make_disk(settings, image, "raw"))
     return Space(f"{size}, peak space of a raw disk / image", 2.2, peak, stored)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from bootc_build.cli.output import StderrProgress
@@ -9,12 +10,14 @@ from bootc_build.onhost.errors import UsageError
 from bootc_build.publish.ami import PublishedAmi, plan_ami, publish_ami
 from bootc_build.publish.ami_plan import AmiPlan, AmiRequest
 from bootc_build.publish.aws import Access
+from bootc_build.publish.discard import Discarded, discard_ami
 from bootc_build.publish.snapshot import volume_gib
 from bootc_build.tools.sizes import in_words
 
 _EPILOG = """
 Interrupted or killed, the same command goes on where it was: what is uploaded is not uploaded again. A file
-beside the disk, DISK.XXXXXXXX.publish, remembers it until everything is done.
+beside the disk, DISK.XXXXXXXX.publish, remembers it until everything is done. With --discard added, that
+command gives it up: snapshots and images that it made so far are deleted, and then the file.
 """
 
 
@@ -58,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="check everything, print the plan and change nothing"
     )
     ami.add_argument(
+        "--discard",
+        action="store_true",
+        help="give up what was interrupted: delete what it made so far (with --dry-run: only say what)",
+    )
+    ami.add_argument(
         "--workers", type=int, default=8, metavar="N", help="uploads at once (default: 8)"
     )
     ami.add_argument("--profile", metavar="NAME", help="of AWS's shared configuration")
@@ -83,6 +91,10 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
         access=Access(args.profile, args.endpoint_url, max(args.workers, 1)),
     )
     as_json = args.format == "json"
+    if args.discard:
+        gone = discard_ami(request, progress, dry_run=args.dry_run)
+        print(_gone_as_json(gone) if as_json else _gone_as_text(gone, dry_run=args.dry_run))
+        return 0
     if args.dry_run:
         plan = plan_ami(request, progress)
         print(_plan_as_json(plan) if as_json else _plan_as_text(plan))
@@ -156,3 +168,19 @@ def _as_json(published: PublishedAmi) -> str:
 
 def _as_text(published: PublishedAmi) -> str:
     return "\n".join(f"{image}  {region}" for region, image in published.images.items())
+
+
+def _gone_as_json(gone: Discarded) -> str:
+    leftovers = [
+        {key: value for key, value in asdict(each).items() if value} for each in gone.leftovers
+    ]
+    return json.dumps({"account": gone.account, "deleted": leftovers}, indent=2)
+
+
+def _gone_as_text(gone: Discarded, *, dry_run: bool) -> str:
+    what = "would be deleted" if dry_run else "were deleted"
+    lines = [f"In account {gone.account} {what}:"]
+    for each in gone.leftovers:
+        where = f" in {each.region} ({each.state})" if each.region else ""
+        lines.append(f"  {each.kind} {each.name}{where}")
+    return "\n".join([*lines, *["Nothing was changed."] * dry_run])

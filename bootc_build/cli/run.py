@@ -17,7 +17,7 @@ from bootc_build.vm.machine import Machine
 from bootc_build.vm.platform import ARCHITECTURES
 from bootc_build.vm.snapshot import snapshot_shelf, why_not
 from bootc_build.vm.spec import Disk, Firmware, Forward, MachineSpec
-from bootc_build.vm.template import restore_or_make
+from bootc_build.vm.template import once_more, restore_or_make
 
 _EPILOG = """
 With COMMAND, the guest boots, runs it as root and goes; its output and its exit status are this program's.
@@ -92,16 +92,26 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
         what = f"{args.target} ({spec.firmware}, {acceleration.accelerator})"
         if args.snapshot:
             progress.step(f"Starting {what} from a snapshot, which is made if there is none")
-            if (snapshot := restore_or_make(machine, snapshot_shelf())) is not None:
+            shelf = snapshot_shelf()
+            snapshot = once_more(machine, lambda: restore_or_make(machine, shelf), progress.step)
+            if snapshot is not None:
                 holds.enter_context(snapshot)
         else:
             progress.step(f"Booting {what}")
-            machine.start()
+            if args.after_dashes:
+                once_more(machine, lambda: _boot(machine, progress), progress.step)
+            else:
+                machine.start()
         if args.after_dashes:
-            machine.console.add_line_listener(progress.detail)
             return _run_command(machine, args, progress)
         _attach(machine, args, progress)
     return 0
+
+
+def _boot(machine: Machine, progress: StderrProgress) -> None:
+    machine.start()
+    machine.console.add_line_listener(progress.detail)
+    machine.wait_for_shell()
 
 
 def _attach(machine: Machine, args: argparse.Namespace, progress: StderrProgress) -> None:
@@ -124,7 +134,7 @@ def _spec(args: argparse.Namespace, progress: StderrProgress) -> MachineSpec:
             "What a guest writes after a restored snapshot cannot be kept on its disk.",
         )
     path = Path(args.target)
-    if path.is_file() or path.suffix in _DISK_SUFFIXES:
+    if path.suffix in _DISK_SUFFIXES or _is_file(path):
         disk = Disk.open(path, persist=args.persist)
     elif args.persist:
         raise UsageError(
@@ -154,6 +164,13 @@ def _spec(args: argparse.Namespace, progress: StderrProgress) -> MachineSpec:
     return spec
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return True  # Whoever opens it says what is wrong with it.
+
+
 def _forward(text: str) -> Forward:
     host, _, guest = text.partition(":")
     if not (host.isdecimal() and guest.isdecimal() and 0 < int(guest) < 65536 > int(host)):  # noqa: PLR2004 - ports
@@ -162,8 +179,8 @@ def _forward(text: str) -> Forward:
 
 
 def _run_command(machine: Machine, args: argparse.Namespace, progress: StderrProgress) -> int:
-    if not args.snapshot:
-        machine.wait_for_shell()
+    if args.snapshot:
+        machine.console.add_line_listener(progress.detail)
     command = shlex.join(args.after_dashes)
     progress.step(f"Running {command}")
     result = machine.execute(command, seconds=float("inf"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from bootc_build.cli.output import StderrProgress
 from bootc_build.onhost.errors import UsageError
 from bootc_build.testing.rehearsal import Outcome, Rehearsal, rehearse
+from bootc_build.tools.rootless import enter
 from bootc_build.vm.spec import Firmware
 
 _EPILOG = """
@@ -106,8 +107,8 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     if args.only_files and not files:
         raise UsageError("--only-files needs FILEs.", "Name your pytest files.")
     for name in files:
-        if not Path(name.partition("::")[0]).exists():
-            raise UsageError(f"The file '{name.partition('::')[0]}' does not exist.")
+        _check_there(Path(name.partition("::")[0]))
+    enter(args.given)
     done = rehearse(
         Rehearsal(
             image=args.image,
@@ -129,6 +130,15 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     return 0 if done.passed else 1
 
 
+def _check_there(file: Path) -> None:
+    try:
+        file.stat()
+    except FileNotFoundError as error:
+        raise UsageError(f"The file '{file}' does not exist.") from error
+    except OSError as error:
+        raise UsageError(f"The file '{file}' cannot be read: {error.strerror}.") from error
+
+
 def _refuse_crash_point_options(args: argparse.Namespace) -> None:
     for option in ("samples", "seed", "boots", "output", "recording"):
         if getattr(args, option) is not None:
@@ -144,6 +154,7 @@ def _crash_points(args: argparse.Namespace, progress: StderrProgress) -> int:
     given = {name: getattr(args, name) for name in ("samples", "seed", "boots")}
     if any(value is not None and value < 0 for value in given.values()):
         raise UsageError("--samples, --seed and --boots are numbers from 0 on.")
+    enter(args.given)
     wanted = Wanted(
         image=args.image,
         upgrade_to=args.upgrade_to,

@@ -73,6 +73,8 @@ def publish_ami(request: AmiRequest, progress: Progress) -> PublishedAmi:
             if not existed:
                 state.remove()
             raise
+        if state.account != account:
+            state.note(account=account)
         plan = replace(plan, account=account, notes=notes)
         for note in notes:
             progress.step(note)

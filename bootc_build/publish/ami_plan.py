@@ -124,10 +124,19 @@ def check_request(request: AmiRequest) -> str:
         UsageError: says everything that is wrong.
         UserError: the disk is none.
     """
+    check_arguments(request)
+    return disk_architecture(request.disk)
+
+
+def check_arguments(request: AmiRequest) -> None:
+    """Check what the user gave, without a look at the disk.
+
+    Raises:
+        UsageError: says everything that is wrong.
+    """
     faults = list(_faults(request))
     if faults:
         raise UsageError("\n".join(faults))
-    return disk_architecture(request.disk)
 
 
 def disk_architecture(disk: Path) -> str:

@@ -10,9 +10,10 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +30,27 @@ class State:
     Attributes:
         path: the file.
         token: names this publication to AWS, so that a repeated call is not done twice.
+        account: whose snapshot and images they are; None before it is known.
         snapshot: its id; None before it exists.
         blocks: indexes of those that are uploaded.
         completed: whether the snapshot is.
         images: region -> id of the image there.
         finished: regions whose image is tagged and shared.
         generation: how many snapshots were begun and are gone.
+        leftovers: region and id of snapshots whose image was given up; they are to go as well.
     """
 
     def __init__(self, path: Path, descriptor: int, token: str) -> None:
         self.path = path
         self.token = token
+        self.account: str | None = None
         self.snapshot: str | None = None
         self.blocks: set[int] = set()
         self.completed = False
         self.images: dict[str, str] = {}
         self.finished: set[str] = set()
         self.generation = 0
+        self.leftovers: list[tuple[str, str]] = []
         self._descriptor = descriptor
         self._lock = threading.Lock()
 
@@ -77,6 +82,10 @@ class State:
         self.path.unlink(missing_ok=True)
 
     def _take(self, done: Mapping[str, Any]) -> None:
+        if "account" in done:
+            self.account = done["account"]
+        if "leftover" in done:
+            self.leftovers.append((done["region"], done["leftover"]))
         if "snapshot" in done:
             self.snapshot, self.completed = done["snapshot"], False
             self.blocks.clear()
@@ -107,8 +116,26 @@ def state_file(disk: Path, facts: Mapping[str, Any]) -> Path:
 
 def others(disk: Path, own: Path) -> list[Path]:
     """State files of other, unfinished publications of disks of this name."""
-    found = disk.parent.glob(f"{disk.name}.{'[0-9a-f]' * _DIGITS}{_SUFFIX}")
-    return sorted(path for path in found if path != own)
+    return [path for path in unfinished(disk) if path != own]
+
+
+def unfinished(disk: Path) -> list[Path]:
+    """State files of all unfinished publications of disks of this name."""
+    # Not a pattern of glob: brackets in a name would be one.
+    name = re.compile(rf"{re.escape(disk.name)}\.[0-9a-f]{{{_DIGITS}}}{re.escape(_SUFFIX)}")
+    try:
+        return sorted(path for path in disk.parent.iterdir() if name.fullmatch(path.name))
+    except OSError:
+        return []
+
+
+def publication_of(path: Path) -> dict[str, Any]:
+    """What a state file says of the publication itself; empty if it says nothing that can be read."""
+    try:
+        with path.open(errors="replace") as file:
+            return dict(json.loads(file.readline())["publication"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 @contextmanager
@@ -122,16 +149,8 @@ def open_state(path: Path, facts: Mapping[str, Any]) -> Iterator[State]:
     Raises:
         UserError: somebody else is publishing just that, or the file cannot be written.
     """
+    descriptor = _open_locked(path)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    except OSError as error:
-        raise UserError(
-            f"'{path}' cannot be written, and without it an upload could not go on after an interruption: "
-            f"{error.strerror}.",
-            "Move the disk to a folder where you may write.",
-        ) from error
-    try:
-        _lock(descriptor, path)
         # A line that was cut short must not swallow the next one.
         with open(descriptor, "rb", closefd=False) as file:
             text = file.read()
@@ -148,6 +167,29 @@ def open_state(path: Path, facts: Mapping[str, Any]) -> Iterator[State]:
         state.replay(iter(lines[1:]))
         yield state
     finally:
+        os.close(descriptor)
+
+
+def _open_locked(path: Path) -> int:
+    """Open the file, make it if there is none, and lock it."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise UserError(
+                f"'{path}' cannot be written, and without it an upload could not go on after an interruption: "
+                f"{error.strerror}.",
+                "Move the disk to a folder where you may write.",
+            ) from error
+        try:
+            _lock(descriptor, path)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        # Whoever held it until now has finished and removed it: this one counts no more.
         os.close(descriptor)
 
 

@@ -30,6 +30,7 @@ from pathlib import Path
 
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.cache import cache_folder
+from bootc_build.tools.rootless import is_system_root
 from bootc_build.tools.sizes import MIB
 from bootc_build.vm.waiting import wait_until
 
@@ -178,7 +179,7 @@ def _is_free(path: Path) -> bool:
 
 
 def _runtime_folder() -> Path:
-    if os.geteuid() == 0:
+    if is_system_root():
         return Path("/run/bootc-build/slots")
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     return (Path(runtime) / "bootc-build" if runtime else cache_folder()) / "slots"

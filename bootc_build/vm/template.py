@@ -7,7 +7,9 @@ machine that is restored, and the snapshot's facts name them.
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from bootc_build.onhost.process import run
 from bootc_build.tools.shelf import Shelf
@@ -21,6 +23,8 @@ from bootc_build.vm.errors import (
 )
 from bootc_build.vm.machine import BOOT_SECONDS, Machine
 from bootc_build.vm.snapshot import DamagedSnapshotError, Facts, Snapshot, snapshot_key, why_not
+
+T = TypeVar("T")
 
 _SETTLE_SECONDS = 120.0
 _SETTLE = "command -v systemctl >/dev/null && systemctl is-system-running --wait; true"
@@ -39,9 +43,7 @@ def bring_up(
 ) -> Snapshot | None:
     """Turn a new machine on, with a root shell: restored from a snapshot, or booted where none is to be used.
 
-    Emulation has faults of its own that strike a boot in some hundreds (QEMU 10 with two processors aborts
-    while the guest maps its PCI devices). They say nothing about the guest, and a machine that has not been
-    talked to yet has nothing to lose: it is turned on once more, with new disks. The record has a mark of it.
+    Once more, where it is the emulation that failed.
 
     Args:
         machine: entered, and off.
@@ -55,15 +57,36 @@ def bring_up(
     Raises:
         MachineError: the machine does not boot.
     """
+    return once_more(machine, lambda: _bring_up(machine, shelf, cold=cold, seconds=seconds))
+
+
+def once_more(
+    machine: Machine, turn_on: Callable[[], T], told: Callable[[str], None] = lambda _text: None
+) -> T:
+    """Turn a new machine on, and once more, with new disks, if the emulation failed.
+
+    Emulation has faults of its own that strike a boot in some hundreds (QEMU 10 with two processors aborts
+    while the guest maps its PCI devices), and on a busy machine it starves its guest. That says nothing about the
+    guest, and a machine that has not been talked to yet has nothing to lose. The record has a mark of it.
+
+    Args:
+        machine: entered, and off.
+        turn_on: turns it on.
+        told: hears of a second try.
+
+    Raises:
+        MachineError: the machine does not boot.
+    """
     try:
-        return _bring_up(machine, shelf, cold=cold, seconds=seconds)
+        return turn_on()
     except MachineError as error:
         if not _is_of_emulation(machine, error):
             raise
         machine.forget()
         if machine.record is not None:
             machine.record.mark(f"the emulation failed, once more: {error}")
-        return _bring_up(machine, shelf, cold=cold, seconds=seconds)
+        told("The emulation failed; once more")
+        return turn_on()
 
 
 def _bring_up(machine: Machine, shelf: Shelf, *, cold: bool, seconds: float) -> Snapshot | None:

@@ -82,8 +82,13 @@ def test_what_a_killed_command_left_of_its_transaction_goes(host: PretendHost) -
     assert "No update available." in host.bootc("upgrade")
     assert not left.exists()
     leave()
+    fetched = host.sysroot / "ostree/deploy/default/var/tmp/bootc-fetch-deadbeef"
+    fetched.mkdir(parents=True)
+    (fetched / "lock").touch()
+    (fetched / "blob").write_text("half of a layer")
     host.bootc("internals", "cleanup")
     assert not left.exists()
+    assert not fetched.exists()
 
 
 def test_check_tells_without_fetching_and_status_remembers(host: PretendHost) -> None:

@@ -73,6 +73,17 @@ def test_interrupting_a_boot_leaves_no_process(tmp_path: Path) -> None:
         assert wait_until(lambda: not Path(f"/proc/{qemu}").exists(), seconds=5)
 
 
+def test_a_command_is_not_lost_to_an_emulation_that_starved_its_guest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = _guest(tmp_path, "Kernel panic - not syncing: IO-APIC + timer doesn't work!\n")
+    assert main(["run", disk, "--", "true"]) == 125
+    said = capsys.readouterr().err
+    # The second time it is the guest's word.
+    assert said.count("The emulation failed; once more") == 1
+    assert said.count("error: ") == 1
+
+
 def test_without_a_terminal_the_console_goes_to_standard_output(tmp_path: Path) -> None:
     disk = _guest(tmp_path, "Hello into a pipe\n")
     argv = [*_RUN, "-q", disk]

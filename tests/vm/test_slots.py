@@ -206,3 +206,13 @@ def test_a_wrong_number_of_slots_is_told(value: str, monkeypatch: pytest.MonkeyP
 
 def test_free_memory_is_what_the_kernel_says() -> None:
     assert 0 < available_memory_mib() < 1 << 30
+
+
+def test_root_of_a_users_namespace_has_the_users_slots(tmp_path: Path) -> None:
+    program = "from bootc_build.vm.slots import Slots; print(Slots().folder)"
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", program]
+    # Mapped alone, root of the namespace is one more user of the machine.
+    become = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *command]
+    environment = {"XDG_RUNTIME_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    said = subprocess.run(become, env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == f"{tmp_path}/bootc-build/slots"

@@ -1,4 +1,4 @@
-"""Remove what no deployment needs: refs, old roots and kernels, objects.
+"""Remove what no deployment needs: refs, old roots and kernels, objects; and what killed fetches left.
 
 Nothing that a booted, queued, rollback or pinned deployment was made of goes, so that an upgrade from
 any of them still finds the layers that it shares with the new image.
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import bound
 from bootc_build.onhost.host.status import tracked_image
+from bootc_build.onhost.oci import scratch
 from bootc_build.onhost.ostree.images import drop_unneeded_refs
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def clean_up(sysroot: "Sysroot") -> None:
     Raises:
         UserError: libostree cannot.
     """
+    scratch.sweep()
     sysroot.repo.forget_unfinished()
     _drop_refs(sysroot, keep_unfinished=False)
     _remove(sysroot)

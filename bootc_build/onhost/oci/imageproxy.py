@@ -34,6 +34,7 @@ from bootc_build.onhost.oci.manifest import (
 )
 from bootc_build.onhost.oci.policy import check_enforced, policy_arguments
 from bootc_build.onhost.oci.reference import ImageReference
+from bootc_build.onhost.oci.scratch import fetch_folder
 from bootc_build.onhost.process import running
 
 AUTH_FILES: Final = (
@@ -43,8 +44,6 @@ AUTH_FILES: Final = (
 )
 # How long an answer may take: longer than skopeo's own waiting for a registry that said 429 and Retry-After.
 ANSWER_SECONDS: Final = 180
-# Where skopeo by itself unpacks archives, which may be too large for memory; a folder of its own is made there.
-LARGE_FILES: Final = Path("/var/tmp")  # noqa: S108
 # A blob is stalled when this long passed in waiting for the next `_LEAST_BYTES` of it.
 IDLE_SECONDS: Final = 60
 _LEAST_BYTES: Final = 64 * 1024
@@ -263,10 +262,6 @@ class _Link:
         return explain(self._image, said or problem, find_auth_file())
 
 
-def _large_files() -> Path | None:
-    return LARGE_FILES if os.access(LARGE_FILES, os.W_OK) else None
-
-
 @contextmanager
 def open_image(image: ImageReference) -> Iterator[OpenedImage]:
     """Start a proxy and open an image in it; both end with the block.
@@ -281,9 +276,10 @@ def open_image(image: ImageReference) -> Iterator[OpenedImage]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with (
         ours,
+        theirs,
         tempfile.TemporaryFile() as log,
         # What skopeo unpacks of an archive it leaves where it is, even when it ends in good order.
-        tempfile.TemporaryDirectory(prefix="bootc-fetch-", dir=_large_files()) as scratch,
+        fetch_folder() as scratch,
         running(
             [
                 *("skopeo", f"--tmpdir={scratch}", *policy_arguments(image)),
