@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bootc_build.config.disk import DiskConfiguration
 from bootc_build.config.in_image import image_configuration
-from bootc_build.disk import deliver, ec2, preflight, trees
+from bootc_build.disk import deliver, ec2, image_install, preflight, trees
 from bootc_build.disk.assemble import write_raw_disk
-from bootc_build.disk.bootable import check_image, check_root
+from bootc_build.disk.bootable import check_boot_loader, check_image, check_root
 from bootc_build.disk.deliver import Checksums, Provenance, WrittenDisk
 from bootc_build.disk.ec2 import CloudInit
 from bootc_build.disk.formats import (
@@ -250,8 +250,10 @@ def _install(
         if request.configuration is None and (found := image_configuration(root)) is not None:
             progress.step("Taking the configuration that the image has")
             wanted = request.overrides.over(found)
-        layout = image_layout(wanted, root, load_configuration(root))
+        install = load_configuration(root, image_install.MACHINES[image.architecture])
+        layout = image_layout(wanted, root, install)
         layout = replace(layout, architecture=image.architecture)
+        image_install.raise_found(image_install.install_problems(install, layout))
         workshops = find_workshops(container, image.id, layout)
         installation = Installation(
             target,
@@ -262,6 +264,8 @@ def _install(
             request.bound_images,
             image.architecture,
             layout.filesystem,
+            image_install.root_mount_spec(install, identity, layout),
+            image_install.stateroot(install),
         )
         layers = None
         if request.layer_cache:
@@ -273,7 +277,9 @@ def _install(
         if layers is not None:
             # The image's programs have ended: what they left is what counts.
             layers.begin_check()
-    return _Installed(trees.split(tree, layout.mountpoints), layout, workshops)
+    apart = trees.split(tree, layout.mountpoints, installation.stateroot)
+    check_boot_loader(request.image, apart, image.architecture)
+    return _Installed(apart, layout, workshops)
 
 
 def _initramfs_files(container: WorkingContainer) -> str | None:

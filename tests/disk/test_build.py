@@ -224,6 +224,16 @@ def test_a_failing_installer_is_quoted_and_nothing_is_left(request_: DiskRequest
     assert leftovers(request_.image, request_.output) == []
 
 
+@pytest.mark.parametrize(
+    "lost",
+    ["boot/grub/i386-pc/core.img", "boot/grub/i386-pc/boot.img", "boot/efi/EFI/BOOT/BOOTX64.EFI"],
+)
+def test_a_disk_that_no_firmware_would_start_is_not_made(request_: DiskRequest, lost: str) -> None:
+    with pytest.raises(NotBootableError, match=f"its installer left no /{lost}"):
+        build_disk(replace(request_, kargs=(f"stand-in=lose:{lost}",)), Silent())
+    assert list(request_.output.iterdir()) == []
+
+
 @pytest.mark.parametrize("filling", [250, 130], ids=["while installing", "while writing the disk"])
 def test_a_full_disk_is_told_and_nothing_is_left(
     request_: DiskRequest, small_file_system: Path, filling: int

@@ -332,6 +332,48 @@ def test_what_the_image_brings_along_counts_unless_a_file_is_given(
         remove_image(tag)
 
 
+INSTALL = """
+[install]
+stateroot = "debian"
+root-mount-spec = "LABEL=system"
+"""
+
+
+def test_stateroot_and_name_of_the_root_are_those_that_the_image_says(
+    image: str, tmp_path: Path
+) -> None:
+    tag = with_files(image, {"usr/lib/bootc/install/10-mine.toml": INSTALL})
+    text = "root: {label: system}\nhostname: node1\nfilesystems: [{mountpoint: /home, size: 99M}]"
+    try:
+        disk = make(tag, tmp_path, text)
+    finally:
+        remove_image(tag)
+    root = disk.ext4("root")
+    told = read_file(root, "/arguments")
+    assert "--root-mount-spec LABEL=system --boot-mount-spec UUID=" in told
+    assert "--stateroot debian" in told
+    deployment = DEPLOYMENT.replace("default", "debian", 1)
+    assert read_file(root, f"/{deployment}/etc/hostname") == "node1\n"
+    assert read_file(disk.ext4("home"), "/of-the-image") == "moves along\n"
+
+
+def test_what_a_disk_cannot_keep_of_the_images_wishes_is_refused_at_once(
+    image: str, tmp_path: Path
+) -> None:
+    wishes = "[install]\nbootloader = 'none'\nroot-mount-spec = 'LABEL=xyz'\n"
+    tag = with_files(image, {"usr/lib/bootc/install/10-mine.toml": wishes})
+    try:
+        with pytest.raises(UsageError) as refused:
+            make(tag, tmp_path / "out", "")
+    finally:
+        remove_image(tag)
+    said = str(refused.value)
+    assert "/usr/lib/bootc/install/10-mine.toml of the image has 2 errors" in said
+    assert "'install.bootloader' is none" in said
+    assert "'install.root-mount-spec' is 'LABEL=xyz'" in said
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_wrong_file_in_the_image_is_named(image: str, tmp_path: Path) -> None:
     name = "usr/lib/bootc-image-builder/config.json"
     tag = with_files(image, {name: '{"customizations": {"rpm": {"x": 1}}}'})

@@ -13,7 +13,6 @@ from pathlib import Path
 from bootc_build.onhost.errors import UserError
 
 _MOST_LINKS = 40
-STATEROOT = "default"
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,9 @@ class Deployment:
 
     @classmethod
     def find(cls, target: Path) -> "Deployment | None":
-        """The deployment in a tree that `bootc install` laid down; None where there is none."""
-        stateroot = target / "ostree/deploy" / STATEROOT
-        found = [each for each in stateroot.glob("deploy/*.0") if each.is_dir()]
-        return cls(found[0], stateroot / "var") if found else None
+        """The deployment in a tree that `bootc install` laid down, in its only stateroot; None where there is none."""
+        found = [each for each in target.glob("ostree/deploy/*/deploy/*.0") if each.is_dir()]
+        return cls(found[0], found[0].parents[1] / "var") if found else None
 
     def resolve(self, path: str) -> str:
         """A path with the links on the way followed, as the machine does; the last part may be missing.
