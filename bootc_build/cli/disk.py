@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bootc_build.cli.output import StderrProgress
 from bootc_build.config.disk import FILE_SYSTEMS
-from bootc_build.config.load import load_configuration
+from bootc_build.config.load import load_with_origin
+from bootc_build.config.origin import Origin
 from bootc_build.config.schema import disk_schema
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.deliver import WrittenDisk
@@ -126,6 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     """Make the disks and print their paths."""
+    configured = None if args.config is None else load_with_origin(args.config)
     request = DiskRequest(
         image=args.image,
         types=_types(args.type),
@@ -138,7 +140,8 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
         bound_images=args.bound_images,
         compression=Compression(args.compression),
         cloud_init=CloudInit(args.cloud_init),
-        configuration=None if args.config is None else load_configuration(args.config),
+        configuration=configured[0] if configured else None,
+        origin=configured[1] if configured else Origin(),
         overrides=_overrides(args),
         layer_cache=not args.no_cache,
     )

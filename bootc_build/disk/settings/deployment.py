@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bootc_build.onhost.errors import UserError
 
@@ -101,6 +102,13 @@ class Deployment:
         # The last part too: what "/." is put behind is followed.
         resolved = self.resolve(f"{path}/.")
         return resolved == "/" or os.path.lexists(self._at(resolved.strip("/").split("/")))
+
+    def kind(self, path: str) -> Literal["folder", "file", ""]:
+        """What is at a path whose links were followed; a link at its end counts as a file."""
+        place = self._at(path.strip("/").split("/")) if path != "/" else self.root
+        if not os.path.lexists(place):
+            return ""
+        return "folder" if place.is_dir() and not place.is_symlink() else "file"
 
     def read(self, path: str) -> str:
         """A file's text; empty where there is none."""
