@@ -16,6 +16,7 @@ from bootc_build.disk.ec2 import CloudInit
 from bootc_build.disk.formats import Compression, DiskType
 from bootc_build.disk.layout import Overrides
 from bootc_build.disk.verify import build_disk_twice
+from bootc_build.disk.wanted import LARGEST_DISK, LARGEST_DISK_BYTES, MOST_UPDATES
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.rootless import enter
 from bootc_build.tools.sizes import in_words, parse_size
@@ -133,7 +134,7 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
         types=_types(args.type),
         output=args.output,
         name=_name(args.name),
-        size=None if args.size is None else parse_size(args.size),
+        size=_size("--size", args.size),
         target=None if args.target_imgref is None else parse_target(args.target_imgref),
         kargs=tuple(args.karg),
         root_keys=_keys(args.root_ssh_authorized_keys),
@@ -153,10 +154,19 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
 
 
 def _overrides(args: argparse.Namespace) -> Overrides:
-    if args.updates is not None and args.updates < 0:
-        raise UsageError(f"--updates is {args.updates}.", "Give 0 or more.")
-    root_size = None if args.root_size is None else parse_size(args.root_size)
-    return Overrides(args.filesystem, root_size, args.updates)
+    if args.updates is not None and not 0 <= args.updates <= MOST_UPDATES:
+        raise UsageError(f"--updates is {args.updates}.", f"Give 0 to {MOST_UPDATES}.")
+    return Overrides(args.filesystem, _size("--root-size", args.root_size), args.updates)
+
+
+def _size(flag: str, text: str | None) -> int | None:
+    size = None if text is None else parse_size(text)
+    if size is not None and size > LARGEST_DISK_BYTES:
+        raise UsageError(
+            f"{flag} is {text}, and the largest disk that can be made has {LARGEST_DISK}.",
+            "Give less; a disk can be enlarged afterwards.",
+        )
+    return size
 
 
 class _PrintSchema(argparse.Action):

@@ -146,8 +146,9 @@ def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
         unit=size_unit(request.types),
     )
     asked = replace(requested_layout(request.asked), architecture=image.architecture)
-    plan(Contents(image.size_bytes), layout=asked)
+    expected = plan(Contents(image.size_bytes), layout=asked)
     with work_tree(request.output) as work, preflight.full_disk_explained(request.output):
+        preflight.check_file_size(work, expected.size)
         size, builds = image.size_bytes, request.builds
         progress.step(preflight.check_space(work, size, request.types, builds=builds))
         provenance = Provenance(request.image, image.digest, target.to_origin())
