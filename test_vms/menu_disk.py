@@ -87,10 +87,18 @@ class MenuTree:
             (self.root / "etc/bootc/health.conf").write_text(settings)
         return self.generate()
 
+    def pretend_file_system(self, kind: str) -> None:
+        """Have the generator take /boot for a file system of this type, as stat(1) names it."""
+        program = self.root / "bin/stat"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\n[ "$1" = -f ] || exec /usr/bin/stat "$@"\necho {kind}\n')
+        program.chmod(0o755)
+
     def generate(self) -> str:
         """Make the menu of the boot entries that there are; its text."""
         menu = self.root / "boot/loader/grub.cfg"
-        environment = {"PATH": "/usr/bin:/bin", "BOOTC_CONFIGURATION_ROOT": str(self.root)}
+        path = f"{self.root}/bin:/usr/bin:/bin"
+        environment = {"PATH": path, "BOOTC_CONFIGURATION_ROOT": str(self.root)}
         subprocess.run([GENERATOR, "-o", menu], check=True, env=environment)
         subprocess.run(["grub-script-check", menu], check=True)
         return menu.read_text()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bootc_build.cli.output import StderrProgress
 from bootc_build.config.disk import FILE_SYSTEMS
-from bootc_build.config.load import load_configuration
+from bootc_build.config.load import load_with_origin
+from bootc_build.config.origin import Origin
 from bootc_build.config.schema import disk_schema
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.deliver import WrittenDisk
@@ -15,6 +16,7 @@ from bootc_build.disk.ec2 import CloudInit
 from bootc_build.disk.formats import Compression, DiskType
 from bootc_build.disk.layout import Overrides
 from bootc_build.disk.verify import build_disk_twice
+from bootc_build.disk.wanted import LARGEST_DISK, LARGEST_DISK_BYTES, MOST_UPDATES
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.rootless import enter
 from bootc_build.tools.sizes import in_words, parse_size
@@ -126,19 +128,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     """Make the disks and print their paths."""
+    configured = None if args.config is None else load_with_origin(args.config)
     request = DiskRequest(
         image=args.image,
         types=_types(args.type),
         output=args.output,
         name=_name(args.name),
-        size=None if args.size is None else parse_size(args.size),
+        size=_size("--size", args.size),
         target=None if args.target_imgref is None else parse_target(args.target_imgref),
         kargs=tuple(args.karg),
         root_keys=_keys(args.root_ssh_authorized_keys),
         bound_images=args.bound_images,
         compression=Compression(args.compression),
         cloud_init=CloudInit(args.cloud_init),
-        configuration=None if args.config is None else load_configuration(args.config),
+        configuration=configured[0] if configured else None,
+        origin=configured[1] if configured else Origin(),
         overrides=_overrides(args),
         layer_cache=not args.no_cache,
     )
@@ -150,10 +154,19 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
 
 
 def _overrides(args: argparse.Namespace) -> Overrides:
-    if args.updates is not None and args.updates < 0:
-        raise UsageError(f"--updates is {args.updates}.", "Give 0 or more.")
-    root_size = None if args.root_size is None else parse_size(args.root_size)
-    return Overrides(args.filesystem, root_size, args.updates)
+    if args.updates is not None and not 0 <= args.updates <= MOST_UPDATES:
+        raise UsageError(f"--updates is {args.updates}.", f"Give 0 to {MOST_UPDATES}.")
+    return Overrides(args.filesystem, _size("--root-size", args.root_size), args.updates)
+
+
+def _size(flag: str, text: str | None) -> int | None:
+    size = None if text is None else parse_size(text)
+    if size is not None and size > LARGEST_DISK_BYTES:
+        raise UsageError(
+            f"{flag} is {text}, and the largest disk that can be made has {LARGEST_DISK}.",
+            "Give less; a disk can be enlarged afterwards.",
+        )
+    return size
 
 
 class _PrintSchema(argparse.Action):

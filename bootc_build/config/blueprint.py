@@ -23,6 +23,7 @@ from bootc_build.config.disk import (
     repetitions,
 )
 from bootc_build.config.document import read_document
+from bootc_build.config.origin import Origin
 from bootc_build.config.record import (
     ConfigurationError,
     Problem,
@@ -66,6 +67,10 @@ _UNSUPPORTED_IN_LISTS: Final = {
 }
 
 
+# What a blueprint calls the last part of disk.yaml's keys.
+_NAMES: Final = {"owner": "user", "parents": "ensure_parents"}
+
+
 def load_blueprint(path: Path) -> DiskConfiguration:
     """Read config.toml or config.json.
 
@@ -85,10 +90,7 @@ def parse_blueprint(document: dict[str, Any], where: str) -> DiskConfiguration:
     Raises:
         ConfigurationError: it is wrong, or asks for what cannot be done; all problems at once.
     """
-    wrapped = document.get("blueprint")
-    if isinstance(wrapped, dict) and set(document) == {"blueprint"}:
-        document = wrapped
-    blueprint = parse_record(Blueprint, document, where)
+    blueprint = parse_record(Blueprint, _unwrapped(document), where)
     raise_problems(where, _problems(blueprint))
     translated, places = _translate(blueprint.customizations)
     try:
@@ -98,6 +100,25 @@ def parse_blueprint(document: dict[str, Any], where: str) -> DiskConfiguration:
             Problem(_place(each.path, places), each.fact, each.remedy) for each in error.problems
         ]
         raise ConfigurationError(where, problems) from error
+
+
+def blueprint_origin(document: dict[str, Any], where: str) -> Origin:
+    """Which keys of a blueprint that `parse_blueprint` takes its configuration comes from."""
+    custom = parse_record(Blueprint, _unwrapped(document), where).customizations
+    _document, places = _translate(custom)
+    count = len(custom.user)
+    users = dict.fromkeys(each.user for each in custom.sshkey)
+    for number, name in enumerate(users, count):
+        first = next(n for n, each in enumerate(custom.sshkey) if each.user == name)
+        places[f"users[{number}]"] = f"customizations.sshkey[{first}]"
+    return Origin(where, places, _NAMES)
+
+
+def _unwrapped(document: dict[str, Any]) -> dict[str, Any]:
+    wrapped = document.get("blueprint")
+    if isinstance(wrapped, dict) and set(document) == {"blueprint"}:
+        return wrapped
+    return document
 
 
 def _place(path: str, places: dict[str, str]) -> str:

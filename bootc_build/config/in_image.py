@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from bootc_build.config.blueprint import parse_blueprint
+from bootc_build.config.blueprint import blueprint_origin, parse_blueprint
 from bootc_build.config.disk import DiskConfiguration
 from bootc_build.config.document import parse_document
+from bootc_build.config.origin import Origin
 from bootc_build.config.partition_table import parse_partition_table
 from bootc_build.onhost.errors import UsageError
 
@@ -19,8 +20,8 @@ _PARSERS: Final[Mapping[str, Callable[[dict[str, Any], str], DiskConfiguration]]
 }
 
 
-def image_configuration(root: Path) -> DiskConfiguration | None:
-    """The configuration that an image brings along; None where it brings none.
+def image_configuration(root: Path) -> tuple[DiskConfiguration, Origin] | None:
+    """The configuration that an image brings along, and which file says it; None where it brings none.
 
     Args:
         root: the image's file system.
@@ -39,5 +40,7 @@ def image_configuration(root: Path) -> DiskConfiguration | None:
             path = root / folder / name
             where = f"/{folder}/{name} of the image"
             document = parse_document(path.read_text(errors="replace"), path.suffix, where)
-            return _PARSERS[name](document, where)
+            found = _PARSERS[name](document, where)
+            blueprint = _PARSERS[name] is parse_blueprint
+            return found, blueprint_origin(document, where) if blueprint else Origin(where)
     return None

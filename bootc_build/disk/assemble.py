@@ -52,7 +52,7 @@ def write_raw_disk(
         file.truncate(plan.size)
     progress.step("Writing the partition table")
     write_partition_table(plan, disk)
-    if trees.core_image().exists():
+    if plan.layout.bios_boot_size:
         write_bios_boot_loader(plan, trees, disk)
     progress.step("Writing the EFI system partition")
     write_esp(plan, trees.esp, disk)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from bootc_build.disk.trees import Trees
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host.kernel_file import HEAD_BYTES, whole_length
 from bootc_build.tools.binfmt import require
@@ -21,6 +22,8 @@ _BOOT_LOADERS = {
         ("usr/lib/grub/arm64-efi-signed/grubaa64.efi.signed", "grub-efi-arm64-signed"),
     ),
 }
+# Architecture -> what UEFI starts from a disk that it knows nothing of (UEFI specification, 3.5.1.1).
+EFI_PROGRAMS = {"amd64": "BOOTX64.EFI", "arm64": "BOOTAA64.EFI"}
 
 
 class NotBootableError(UserError):
@@ -59,6 +62,26 @@ def check_root(image: str, root: Path, architecture: str = "amd64") -> None:
         NotBootableError: names everything that is missing.
     """
     faults = list(_faults(root, architecture))
+    if faults:
+        raise NotBootableError(image, faults)
+
+
+def check_boot_loader(image: str, installed: Trees, architecture: str) -> None:
+    """Require what firmware starts in what the image's installer left.
+
+    Raises:
+        NotBootableError: names everything that is missing.
+    """
+    first = installed.esp / "EFI/BOOT" / EFI_PROGRAMS[architecture]
+    needed = {f"/boot/efi/EFI/BOOT/{first.name}": first}
+    if architecture == "amd64":
+        needed |= {
+            f"/boot/{path.relative_to(installed.boot)}": path
+            for path in (installed.core_image(), installed.boot_image())
+        }
+    faults = [
+        f"its installer left no {name}" for name, path in needed.items() if not path.is_file()
+    ]
     if faults:
         raise NotBootableError(image, faults)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from bootc_build.config.disk import DiskConfiguration
 from bootc_build.config.in_image import image_configuration
-from bootc_build.disk import deliver, ec2, preflight, trees
+from bootc_build.config.origin import Origin
+from bootc_build.disk import deliver, ec2, image_install, preflight, trees
 from bootc_build.disk.assemble import write_raw_disk
-from bootc_build.disk.bootable import check_image, check_root
+from bootc_build.disk.bootable import check_boot_loader, check_image, check_root
 from bootc_build.disk.deliver import Checksums, Provenance, WrittenDisk
 from bootc_build.disk.ec2 import CloudInit
 from bootc_build.disk.formats import (
@@ -25,7 +26,9 @@ from bootc_build.disk.layers import LayersRefusedError, imported_layers, layer_s
 from bootc_build.disk.layout import Overrides, image_layout, requested_layout, root_flags
 from bootc_build.disk.plan import Contents, plan_disk
 from bootc_build.disk.populate import Installation, install_image
-from bootc_build.disk.settings.apply import Settings, apply_settings
+from bootc_build.disk.settings.accounts import with_keys_of_root
+from bootc_build.disk.settings.apply import apply_settings
+from bootc_build.disk.settings.plan import Settings, plan_settings
 from bootc_build.disk.wanted import Layout
 from bootc_build.disk.workshop import Workshops, find_workshops
 from bootc_build.disk.worktree import removing, work_tree
@@ -60,6 +63,7 @@ class DiskRequest:
         cloud_init: whether it shall run; EC2's disk must have it unless it is not wanted.
         manifest: write NAME.manifest.json beside the files, with their checksums.
         configuration: layout, accounts and settings; None for what the image brings along.
+        origin: where that was said.
         overrides: what comes before the configuration.
         layer_cache: take the image's layers from the cache, and put those there that it has not.
         builds: how many builds, this one among them, there has to be space for.
@@ -78,6 +82,7 @@ class DiskRequest:
     cloud_init: CloudInit = CloudInit.IMAGE
     manifest: bool = True
     configuration: DiskConfiguration | None = None
+    origin: Origin = field(default_factory=Origin)
     overrides: Overrides = field(default_factory=Overrides)
     layer_cache: bool = True
     builds: int = 1
@@ -141,8 +146,9 @@ def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
         unit=size_unit(request.types),
     )
     asked = replace(requested_layout(request.asked), architecture=image.architecture)
-    plan(Contents(image.size_bytes), layout=asked)
+    expected = plan(Contents(image.size_bytes), layout=asked)
     with work_tree(request.output) as work, preflight.full_disk_explained(request.output):
+        preflight.check_file_size(work, expected.size)
         size, builds = image.size_bytes, request.builds
         progress.step(preflight.check_space(work, size, request.types, builds=builds))
         provenance = Provenance(request.image, image.digest, target.to_origin())
@@ -246,22 +252,29 @@ def _install(
             ec2.check_root(
                 request.image, root, request.cloud_init, partial(_initramfs_files, container)
             )
-        wanted = request.asked
+        wanted, origin = request.asked, request.origin
         if request.configuration is None and (found := image_configuration(root)) is not None:
             progress.step("Taking the configuration that the image has")
-            wanted = request.overrides.over(found)
-        layout = image_layout(wanted, root, load_configuration(root))
+            wanted, origin = request.overrides.over(found[0]), found[1]
+        install = load_configuration(root, image_install.MACHINES[image.architecture])
+        wanted, root_keys = with_keys_of_root(wanted, request.root_keys)
+        layout = image_layout(wanted, root, install)
         layout = replace(layout, architecture=image.architecture)
+        settings = plan_settings(container, root, Settings(wanted, identity, layout))
+        problems = image_install.install_problems(install, layout)
+        image_install.raise_found((*problems, *origin.found(settings.problems)))
         workshops = find_workshops(container, image.id, layout)
         installation = Installation(
             target,
             (*root_flags(layout), *request.kernel_arguments(wanted)),
-            request.root_keys,
+            root_keys,
             identity,
             int(image.created.timestamp()),
             request.bound_images,
             image.architecture,
             layout.filesystem,
+            image_install.root_mount_spec(install, identity, layout),
+            image_install.stateroot(install),
         )
         layers = None
         if request.layer_cache:
@@ -269,11 +282,13 @@ def _install(
             use = imported_layers(image.id, root, layer_shelf(), spare, progress)
             layers = uses.enter_context(use)
         tree = install_image(container, image, work, installation, progress, layers=layers)
-        apply_settings(container, tree, Settings(wanted, identity, layout), progress)
+        apply_settings(container, tree, settings, progress)
         if layers is not None:
             # The image's programs have ended: what they left is what counts.
             layers.begin_check()
-    return _Installed(trees.split(tree, layout.mountpoints), layout, workshops)
+    apart = trees.split(tree, layout.mountpoints, installation.stateroot)
+    check_boot_loader(request.image, apart, image.architecture)
+    return _Installed(apart, layout, workshops)
 
 
 def _initramfs_files(container: WorkingContainer) -> str | None:

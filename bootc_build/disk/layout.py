@@ -67,15 +67,8 @@ def image_layout(
 
     Raises:
         UserError: a mount point that cannot be, a label that is too long, a file system that the image's
-            kernel lacks, encryption that only the image asks for.
+            kernel lacks.
     """
-    if install.block[:1] == ("tpm2-luks",):
-        raise UserError(
-            "The image wants its root encrypted (block = tpm2-luks in /usr/lib/bootc/install), which only the "
-            "machine that has the TPM can do.",
-            "Run there: bootc install to-disk --block-setup tpm2-luks; or name 'direct' first in the image's "
-            "block, if an unencrypted root will do.",
-        )
     image = Deployment(image_root, image_root / "var")
     root = wanted.root.filesystem or install.root_fs_type or _DEFAULT_FILESYSTEM
     extras = tuple(_extra(each, image, root) for each in wanted.filesystems)

@@ -13,7 +13,13 @@ from uuid import UUID
 from bootc_build.disk import lvm
 from bootc_build.disk.capacity import capacity, smallest_size
 from bootc_build.disk.identity import Identity, Role
-from bootc_build.disk.wanted import LINUX_DATA, Extra, Layout
+from bootc_build.disk.wanted import (
+    LARGEST_DISK,
+    LARGEST_DISK_BYTES,
+    LINUX_DATA,
+    Extra,
+    Layout,
+)
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.sizes import GIB, MIB, in_words
 
@@ -149,8 +155,9 @@ def plan_disk(
         layout: what is wanted of the partitions.
 
     Raises:
-        UsageError: the contents do not fit, or the size is no multiple.
+        UsageError: the contents do not fit, the size is no multiple, or beyond what can be made.
     """
+    _check_largest(size or 0)
     if size is not None and unit > MIB and size % unit:
         raise UsageError(
             f"A disk of {in_words(size)} cannot be a volume of the clouds that are asked for.",
@@ -163,6 +170,7 @@ def plan_disk(
     if size is None:
         size = max(_disk_with_root(layout, _comfortable_root(contents, layout)), layout.minimum)
         size = _round_up(size, unit)
+    _check_largest(max(size, needed))
     if size < needed:
         raise UsageError(
             f"A disk of {in_words(size)} is too small for this image.",
@@ -174,6 +182,14 @@ def plan_disk(
     partitions = tuple(_partitions(identity, layout, left))
     volumes = tuple(_volumes(identity, layout, partitions))
     return DiskPlan(size, identity, timestamp, partitions, layout, volumes)
+
+
+def _check_largest(size: int) -> None:
+    if size > LARGEST_DISK_BYTES:
+        raise UsageError(
+            f"A disk of {in_words(size)} is more than can be made here: {LARGEST_DISK}.",
+            "Give it or its file systems less; a disk can be enlarged afterwards.",
+        )
 
 
 def smallest_disk(contents: Contents, layout: Layout = _USUAL) -> int:

@@ -46,6 +46,8 @@ class Installation:
         bound_images: ``skip`` leaves container images that the system binds to its first upgrade.
         architecture: of the system, in the OCI's words.
         filesystem: of the root.
+        root_spec: how the kernel finds the root; by its UUID without one.
+        stateroot: the group of deployments that the first one is in.
     """
 
     target: ImageReference
@@ -56,6 +58,8 @@ class Installation:
     bound_images: str = "stored"
     architecture: str = "amd64"
     filesystem: str = "ext4"
+    root_spec: str = ""
+    stateroot: str = "default"
 
     def kernel_arguments(self) -> list[str]:
         """The user's arguments, after consoles on screen and serial port unless the user chose some."""
@@ -78,9 +82,9 @@ def install_command(installation: Installation, *, imported_layers: bool = False
         "to-filesystem",
         *("--source-imgref", f"oci:{_SOURCE}:{IMAGE_TAG}"),
         *("--target-imgref", installation.target.skopeo),
-        *("--root-mount-spec", f"UUID={identity.root_uuid}"),
+        *("--root-mount-spec", installation.root_spec or f"UUID={identity.root_uuid}"),
         *("--boot-mount-spec", f"UUID={identity.boot_uuid}"),
-        *("--stateroot", "default"),
+        *("--stateroot", installation.stateroot),
         "--generic-image",
         "--skip-finalize",
         *("--bootloader-target", _FIRMWARE[installation.architecture]),

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,16 +105,33 @@ def check_space(
     return f"It takes up to {in_words(needed)} meanwhile; {in_words(free)} are free"
 
 
+def check_file_size(folder: Path, size: int) -> None:
+    """Require a file system whose files may be so large.
+
+    Raises:
+        UserError: they may not.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            file.truncate(size)
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            raise _too_large(folder, f"a disk of {in_words(size)}") from error
+
+
 @contextmanager
 def full_disk_explained(folder: Path) -> Iterator[None]:
     """Turn the many ways in which programs report a full disk into one error.
 
     Raises:
-        UserError: the disk is full.
+        UserError: the disk is full, or its files cannot be so large.
     """
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise _too_large(folder, "this disk") from error
         if error.errno not in _NO_SPACE_ERRORS:
             raise
         raise _full(folder) from error
@@ -127,6 +145,13 @@ def _full(folder: Path) -> UserError:
     return UserError(
         f"No space is left in {folder}; nothing was written.",
         "Free some space, or give another folder with --output.",
+    )
+
+
+def _too_large(folder: Path, what: str) -> UserError:
+    return UserError(
+        f"The file system of {folder} has no files so large as {what}; nothing was written.",
+        "Give a smaller size, or another folder with --output (ext4 ends at 16 TiB, xfs and btrfs do not).",
     )
 
 

@@ -12,7 +12,6 @@ _OBJECTS = "ostree/repo/objects"
 _BOOT = Path("boot")
 _EFI = Path("efi")
 _DEPLOYMENTS = Path("ostree/deploy")
-_STATEROOT = _DEPLOYMENTS / "default"
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Trees:
         return self.boot / "grub/i386-pc/boot.img"
 
 
-def split(target: Path, mountpoints: Sequence[str] = ()) -> Trees:
+def split(target: Path, mountpoints: Sequence[str] = (), stateroot: str = "default") -> Trees:
     """Move /boot, /boot/efi and what is at further mount points out of an installed tree.
 
     Empty mount points stay in their places.
@@ -69,6 +68,7 @@ def split(target: Path, mountpoints: Sequence[str] = ()) -> Trees:
     Args:
         target: the tree.
         mountpoints: of further file systems; those below /var are the stateroot's.
+        stateroot: its name.
     """
     extras = {
         point: target.with_name(f"{target.name}.extra{number}")
@@ -76,7 +76,7 @@ def split(target: Path, mountpoints: Sequence[str] = ()) -> Trees:
     }
     # The deepest first: /var/home is taken out of /var before that goes.
     for point in sorted(extras, key=lambda point: -point.count("/")):
-        _take_out(target / _STATEROOT / point.lstrip("/"), extras[point], point)
+        _take_out(target / _DEPLOYMENTS / stateroot / point.lstrip("/"), extras[point], point)
     trees = Trees(
         target,
         target.with_name(target.name + ".boot"),

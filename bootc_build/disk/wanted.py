@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from bootc_build.tools.sizes import MIB
+from bootc_build.tools.sizes import GIB, MIB
 
 BIOS_BOOT_BYTES = MIB
 # Room for shim, GRUB and firmware updates.
 ESP_BYTES = 128 * MIB
 # Three kernels with large initramfs files: the booted one, the one before, the one being staged.
 BOOT_BYTES = 1024 * MIB
+# What the largest volumes of clouds have, and more than most file systems let one file have.
+LARGEST_DISK_BYTES = 64 * 1024 * GIB
+LARGEST_DISK = "64 TiB"
+MOST_UPDATES = 100
 LINUX_DATA = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 _WITH_BIOS = ("amd64",)
 

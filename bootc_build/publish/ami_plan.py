@@ -1,32 +1,22 @@
 """What an AMI shall be, and everything that can be known to go wrong with it before a byte is sent."""
 
 import re
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from bootc_build.onhost.errors import UsageError, UserError
+from bootc_build.publish.architecture import disk_architecture
 from bootc_build.publish.aws import Access, Aws, CallRefusedError, calls
 from bootc_build.publish.blocks import BlockMap
-from bootc_build.publish.snapshot import volume_gib
 from bootc_build.publish.state import State
-from bootc_build.tools.sizes import in_words
 
 # The EC2 API reference: RegisterImage and CreateTags.
 _NAME = re.compile(r"[A-Za-z0-9()\[\] ./'@_-]{3,128}")
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _MOST_TAGS, _LONGEST_KEY, _LONGEST_VALUE = 50, 128, 256
-_LARGEST_GIB = 16 * 1024
 _ROOT_DEVICE = "/dev/xvda"
-# Root partitions by the Discoverable Partitions Specification -> EC2's name of the architecture.
-_ARCHITECTURES = {
-    UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"): "x86_64",
-    UUID("b921b045-1df0-41c3-af44-4c6f280d3fae"): "arm64",
-}
-_SECTOR = 512
 _NO_SNAPSHOT = "snap-00000000000000000"
 _NO_IMAGE = "ami-00000000000000000"
 _DRY_RUN_PASSED = "DryRunOperation"
@@ -137,42 +127,6 @@ def check_arguments(request: AmiRequest) -> None:
     faults = list(_faults(request))
     if faults:
         raise UsageError("\n".join(faults))
-
-
-def disk_architecture(disk: Path) -> str:
-    """EC2's name of the architecture that a raw disk is made for, by the type of its root partition.
-
-    Raises:
-        UserError: it is no raw disk with such a partition, or EC2 has no volume of its size.
-    """
-    try:
-        with disk.open("rb") as file:
-            file.seek(_SECTOR)
-            header = file.read(_SECTOR)
-            if not header.startswith(b"EFI PART"):
-                raise UserError(
-                    f"'{disk}' is no raw disk with a partition table.",
-                    "Make one with: bootc-build disk IMAGE --type ami",
-                )
-            first, count, size = struct.unpack_from("<QII", header, 72)
-            file.seek(first * _SECTOR)
-            table = file.read(count * size)
-            length = file.seek(0, 2)
-    except OSError as error:
-        raise UserError(
-            f"The disk '{disk}' cannot be read: {error.strerror}.",
-            "Make one with: bootc-build disk IMAGE --type ami",
-        ) from error
-    if volume_gib(length) > _LARGEST_GIB:
-        raise UserError(f"'{disk}' has {in_words(length)}; EC2's gp3 volumes end at 16 TiB.")
-    for start in range(0, count * size, size):
-        kind = UUID(bytes_le=table[start : start + 16])
-        if kind in _ARCHITECTURES:
-            return _ARCHITECTURES[kind]
-    raise UserError(
-        f"'{disk}' has no root partition of x86-64 or arm64 in its table.",
-        "Make a disk with: bootc-build disk IMAGE --type ami",
-    )
 
 
 def check_account(plan: AmiPlan, aws: Aws, state: State) -> tuple[str, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """Sizes as people write and read them; units are powers of 1024."""
 
 import re
+from decimal import Decimal
 
 from bootc_build.onhost.errors import UsageError
 
@@ -18,7 +19,8 @@ def parse_size(text: str) -> int:
         UsageError: it is not a size.
     """
     found = _SIZE.fullmatch(text.strip())
-    size = 0 if found is None else int(float(found["number"]) * _UNITS[found["unit"].upper()])
+    # Not a float, which would be wrong by bytes for large ones, and is none for very large ones.
+    size = 0 if found is None else int(Decimal(found["number"]) * _UNITS[found["unit"].upper()])
     if size <= 0:
         raise UsageError(f"'{text}' is not a size.", "Give it like 10G, 512M or 1.5T.")
     return size

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bootc_build.config.disk import (
     VolumeGroup,
 )
 from bootc_build.config.document import parse_document
-from bootc_build.config.load import load_configuration
+from bootc_build.config.load import load_configuration, load_with_origin
 from bootc_build.config.record import ConfigurationError
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.sizes import GIB
@@ -263,6 +264,33 @@ def test_a_json_file_with_the_older_wrapping_is_read(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{"blueprint": {"customizations": {"user": [{"name": "foo"}]}}}')
     assert load_configuration(path).users == (User(name="foo"),)
+
+
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        ("users[1].groups[0]", "customizations.user[1].groups[0]"),
+        ("users[2].name", "customizations.sshkey[0].name"),
+        ("files[3].owner", "customizations.files[3].user"),
+        ("files[3].group", "customizations.files[3].group"),
+        ("directories[0].parents", "customizations.directories[0].ensure_parents"),
+        ("locale", "customizations.locale.languages"),
+        ("services.enabled[2]", "customizations.services.enabled[2]"),
+        ("root.label", "root.label"),
+    ],
+)
+def test_what_is_found_wrong_later_is_told_by_the_blueprints_own_keys(
+    tmp_path: Path, key: str, found: str
+) -> None:
+    path = tmp_path / "config.json"
+    custom = {
+        "user": [{"name": "foo"}, {"name": "bar"}],
+        "sshkey": [{"user": "baz", "key": "k"}, {"user": "baz", "key": "l"}],
+        "locale": {"languages": ["C.UTF-8"]},
+    }
+    path.write_text(json.dumps({"blueprint": {"customizations": custom}}))
+    origin = load_with_origin(path)[1]
+    assert (origin.where, origin.key(key)) == (str(path), found)
 
 
 def test_what_is_empty_or_off_asks_for_nothing() -> None:

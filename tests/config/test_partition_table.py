@@ -105,7 +105,10 @@ def test_an_image_may_bring_one_and_not_several(tmp_path: Path) -> None:
     folder = tmp_path / "usr/lib/bootc-image-builder"
     folder.mkdir(parents=True)
     (folder / "disk.yaml").write_text(TABLE)
-    assert image_configuration(tmp_path) == parse(TABLE)
+    found = image_configuration(tmp_path)
+    assert found is not None
+    assert found[0] == parse(TABLE)
+    assert found[1].where == "/usr/lib/bootc-image-builder/disk.yaml of the image"
     (folder / "config.toml").touch()
     with pytest.raises(UsageError, match=r"config\.toml and disk\.yaml in /usr/lib/bootc-image"):
         image_configuration(tmp_path)

@@ -1,7 +1,8 @@
 """A container image of a few MB whose ``bootc`` is a shell script that lays a tree down, for tests of seconds.
 
 What the script does besides is asked for by kernel arguments: ``stand-in=hang`` sleeps, ``stand-in=fail``
-fails, ``stand-in=old`` knows no imported layers, ``stand-in=fill:N`` makes N MB.
+fails, ``stand-in=old`` knows no imported layers, ``stand-in=fill:N`` makes N MB, ``stand-in=lose:PATH`` leaves a
+file out.
 """
 
 import re
@@ -11,9 +12,9 @@ from pathlib import Path
 from bootc_build.image.base_tree import copy_image_root
 from bootc_build.onhost.process import run
 from bootc_build.tools.buildah import working_container
-from tests.disk.installed_trees import make_installed_tree
+from tests.disk.installed_trees import DEPLOYMENT, make_installed_tree
 
-PROGRAMS = ("sh", "cp", "sleep", "head", "mkdir", "rm")
+PROGRAMS = ("sh", "cp", "sleep", "head", "mkdir", "mv", "rm")
 # Nobody else sleeps that long, so that the process can be found.
 HANG_SECONDS = 61234
 KERNEL = "usr/lib/modules/6.12.0-test"
@@ -21,15 +22,20 @@ KERNEL = "usr/lib/modules/6.12.0-test"
 _INSTALLER = f"""#!/bin/sh
 set -e
 for last; do
+  if [ "$before" = --stateroot ]; then stateroot="$last"; fi
+  before="$last"
   case "$last" in
     stand-in=hang) echo "now hanging"; sleep {HANG_SECONDS} ;;
     stand-in=fail) echo "the installer says why" >&2; exit 3 ;;
     stand-in=old) case "$*" in *--imported-layers*) exit 2 ;; esac ;;
+    stand-in=lose:*) lose="${{last#stand-in=lose:}}" ;;
     stand-in=fill:*) fill="${{last#stand-in=fill:}}" ;;
   esac
 done
 rm -rf "$last/.bootc-layers"
 cp -a /usr/share/stand-in/. "$last"
+if [ "$stateroot" != default ]; then mv "$last/ostree/deploy/default" "$last/ostree/deploy/$stateroot"; fi
+if [ -n "$lose" ]; then rm "$last/$lose"; fi
 echo "$@" > "$last/arguments"
 if [ -e /run/bootc-build/src/authorized_keys ]; then cp /run/bootc-build/src/authorized_keys "$last/keys"; fi
 if [ -n "$fill" ]; then head -c "$fill"M /dev/urandom > "$last/filling"; fi
@@ -59,6 +65,9 @@ def make_stand_in_image(
     for program in PROGRAMS:
         _copy_with_libraries(program, root)
     make_installed_tree(_folder(root / "usr/share/stand-in"))
+    # What is deployed is what is in the image.
+    deployed = root / "usr/share/stand-in" / DEPLOYMENT
+    shutil.copytree(deployed, root, symlinks=True, dirs_exist_ok=True)
     files = (
         f"{KERNEL}/vmlinuz",
         f"{KERNEL}/initramfs.img",

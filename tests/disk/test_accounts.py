@@ -3,15 +3,8 @@ import base64
 import pytest
 
 from bootc_build.config.disk import DiskConfiguration, Group, User
-from bootc_build.disk.settings.accounts import (
-    DROP_IN,
-    SYSUSERS,
-    TMPFILES,
-    ImageAccounts,
-    plan_accounts,
-    with_passwords,
-)
-from bootc_build.onhost.errors import UsageError
+from bootc_build.disk.settings.account_files import DROP_IN, SYSUSERS, TMPFILES, with_passwords
+from bootc_build.disk.settings.accounts import ImageAccounts, plan_accounts, with_keys_of_root
 
 USERS = """root:x:0:0:root:/root:/bin/bash
 www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
@@ -98,33 +91,117 @@ def test_a_user_of_the_image_gets_keys_groups_and_a_password_and_nothing_else() 
     )
 
 
+def test_keys_of_root_from_two_sides_are_one_file() -> None:
+    wanted = DiskConfiguration(users=(User(name="root", ssh_keys=("b", "c")), User(name="a")))
+    merged, left = with_keys_of_root(wanted, "# mine\na\nb\n")
+    assert left is None
+    assert merged.users[0].ssh_keys == ("# mine", "a", "b", "c")
+    assert merged.users[1] == wanted.users[1]
+    text = plan(*merged.users)[TMPFILES]
+    [line] = [line for line in text.splitlines() if line.startswith("f~ /root/")]
+    assert base64.b64decode(line.split()[-1]) == b"# mine\na\nb\nc\n"
+
+
+@pytest.mark.parametrize(
+    "users",
+    [(), (User(name="root"),), (User(name="a", ssh_keys=("b",)),)],
+    ids=["nobody", "root without", "another"],
+)
+def test_keys_that_only_the_flag_has_for_root_are_the_installers(users: tuple[User, ...]) -> None:
+    wanted = DiskConfiguration(users=users)
+    assert with_keys_of_root(wanted, "a\n") == (wanted, "a\n")
+    assert with_keys_of_root(wanted, None) == (wanted, None)
+
+
 def test_without_users_and_groups_there_is_nothing() -> None:
     assert plan() == {}
 
 
-# Users and groups that cannot be, and what is said.
+def test_quotes_backslashes_and_percent_signs_stay_what_they_are() -> None:
+    files = plan(
+        User(  # noqa: S604 - a login shell
+            name="a",
+            description="A 'b' \\",
+            home="/var/100%/o'b",
+            shell="/bin/a%h\\",
+            ssh_keys=("k",),
+        )
+    )
+    assert files[SYSUSERS].splitlines()[1] == (
+        r"""u a 1002:1002 "A \'b\' \\" /var/100%%/o\'b /bin/a%%h\\"""
+    )
+    assert files[TMPFILES].startswith(r"C /var/100%%/o\'b :0700")
+    assert r"f~ /var/100%%/o\'b/.ssh/authorized_keys" in files[TMPFILES]
+
+
+# Users and groups that cannot be, where, and what is said.
 IMPOSSIBLE = {
-    "unknown group": ((User(name="a", groups=("nobody",)),), (), "in the group 'nobody'"),
-    "uid of the image's": ((User(name="a", uid=33),), (), "the id 33: 'www-data' has it"),
-    "own group's id": ((User(name="a", uid=1001),), (), "a group with the id 1001"),
-    "other uid of the image's user": ((User(name="root", uid=5),), (), "'uid' cannot be 5"),
-    "other shell": ((User(name="root", shell="/bin/sh"),), (), "'shell' cannot be /bin/sh"),  # noqa: S604 - a login shell
-    "other home": ((User(name="root", home="/var/x"),), (), "'home' cannot be /var/x"),
-    "gid of the image's": ((), (Group(name="x", gid=27),), "the id 27: 'sudo' has it"),
-    "other gid": ((), (Group(name="sudo", gid=28),), "'sudo' with the id 27, not 28"),
+    "unknown group": (
+        (User(name="a", groups=("sudo", "nobody")),),
+        (),
+        ("users[0].groups[1]", "is nobody, which is neither a group of the image nor"),
+    ),
+    "uid of the image's": (
+        (User(name="a", uid=33),),
+        (),
+        ("users[0].uid", "is 33, which 'www-data' has"),
+    ),
+    "own group's id": (
+        (User(name="a", uid=1001),),
+        (),
+        ("users[0].uid", "is 1001, and so would be the id of the user's own group"),
+    ),
+    "other uid of the image's user": (
+        (User(name="root", uid=5),),
+        (),
+        ("users[0].uid", "is 5, and the image has the user 'root' already"),
+    ),
+    "other shell": (
+        (User(name="root", shell="/bin/sh"),),  # noqa: S604 - a login shell
+        (),
+        ("users[0].shell", "is /bin/sh, and the image has the user 'root'"),
+    ),
+    "other home": (
+        (User(name="root", home="/var/x"),),
+        (),
+        ("users[0].home", "is /var/x, and the image has the user 'root'"),
+    ),
+    "colon": (
+        (User(name="a", home="/var/x:y"),),
+        (),
+        ("users[0].home", "is /var/x:y, and a colon ends a field"),
+    ),
+    "gid of the image's": (
+        (),
+        (Group(name="x", gid=27),),
+        ("groups[0].gid", "is 27, which 'sudo' has"),
+    ),
+    "other gid": (
+        (),
+        (Group(name="sudo", gid=28),),
+        ("groups[0].gid", "is 28, and the image has the group 'sudo' with the id 27"),
+    ),
     "gid twice": (
         (),
         (Group(name="x", gid=1500), Group(name="y", gid=1500)),
-        "'y' cannot have the id 1500: 'x' has it",
+        ("groups[1].gid", "is 1500, which 'x' has"),
     ),
 }
 
 
 @pytest.mark.parametrize(("users", "groups", "said"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
-def test_accounts_that_cannot_be_are_refused(
-    users: tuple[User, ...], groups: tuple[Group, ...], said: str
+def test_accounts_that_cannot_be_are_told_by_key(
+    users: tuple[User, ...], groups: tuple[Group, ...], said: tuple[str, str]
 ) -> None:
-    with pytest.raises(UsageError) as refused:
-        plan(*users, groups=groups)
-    assert said in refused.value.fact
-    assert refused.value.remedy
+    [problem] = plan_accounts(DiskConfiguration(users=users, groups=groups), IMAGE, {}).problems
+    assert (problem.path, problem.fact[: len(said[1])]) == said
+    assert problem.remedy
+
+
+def test_everything_that_is_wrong_with_accounts_is_told_at_once() -> None:
+    wanted = DiskConfiguration(
+        users=(User(name="a", uid=33, groups=("nobody",)), User(name="root", home="/x")),
+        groups=(Group(name="x", gid=27),),
+    )
+    paths = {problem.path for problem in plan_accounts(wanted, IMAGE, {}).problems}
+    assert paths == {"users[0].uid", "users[0].groups[0]", "users[1].home", "groups[0].gid"}

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import resource
 import secrets
 import shutil
 import signal
@@ -16,7 +17,7 @@ from bootc_build.disk.bootable import NotBootableError
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.ec2 import CloudInit, NotForEc2Error
 from bootc_build.disk.formats import DiskType
-from bootc_build.disk.preflight import space_needed
+from bootc_build.disk.preflight import full_disk_explained, space_needed
 from bootc_build.disk.verify import build_disk_twice
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.process import run
@@ -227,6 +228,16 @@ def test_a_failing_installer_is_quoted_and_nothing_is_left(request_: DiskRequest
     assert leftovers(request_.image, request_.output) == []
 
 
+@pytest.mark.parametrize(
+    "lost",
+    ["boot/grub/i386-pc/core.img", "boot/grub/i386-pc/boot.img", "boot/efi/EFI/BOOT/BOOTX64.EFI"],
+)
+def test_a_disk_that_no_firmware_would_start_is_not_made(request_: DiskRequest, lost: str) -> None:
+    with pytest.raises(NotBootableError, match=f"its installer left no /{lost}"):
+        build_disk(replace(request_, kargs=(f"stand-in=lose:{lost}",)), Silent())
+    assert list(request_.output.iterdir()) == []
+
+
 @pytest.mark.parametrize("filling", [250, 130], ids=["while installing", "while writing the disk"])
 def test_a_full_disk_is_told_and_nothing_is_left(
     request_: DiskRequest, small_file_system: Path, filling: int
@@ -245,6 +256,35 @@ def test_too_little_space_is_known_beforehand(
     with pytest.raises(UserError, match=r"takes about .* are free"):
         build_disk(replace(request_, output=small_file_system), Silent())
     assert [path.name for path in small_file_system.iterdir()] == ["ballast"]
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Files of this process may have 2 GiB, as on a file system that has no larger ones."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * GIB, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_disk_that_the_file_system_cannot_hold_in_one_file_is_known_beforehand(
+    request_: DiskRequest,
+) -> None:
+    with pytest.raises(UserError, match="has no files so large as a disk of 3 GiB") as refused:
+        build_disk(replace(request_, kargs=("stand-in=fail",)), Silent())
+    assert "--output" in refused.value.remedy
+    assert list(request_.output.iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_file_that_turns_out_too_large_is_told(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match="has no files so large as this disk"),
+        full_disk_explained(tmp_path),
+        (tmp_path / "disk").open("wb") as file,
+    ):
+        file.truncate(3 * GIB)
 
 
 def test_too_little_space_for_two_builds_is_known_before_the_first(

@@ -1,5 +1,6 @@
 """A configuration becomes partitions, file systems and files on a disk; looked at without booting it."""
 
+import base64
 import json
 import re
 import secrets
@@ -16,7 +17,7 @@ from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.formats import DiskType
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.process import run
-from bootc_build.onhost.progress import Silent
+from bootc_build.onhost.progress import Progress, Silent
 from bootc_build.tools import grub_fstest
 from bootc_build.tools.buildah import remove_image, working_container
 from bootc_build.tools.e2fsprogs import Ext4Slot, read_file
@@ -86,7 +87,19 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     remove_image(tag)
 
 
-def make(image: str, output: Path, text: str, **more: object) -> Made:
+class Steps(Silent):
+    """Keeps what was done."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def step(self, text: str) -> None:
+        self.told.append(text)
+
+
+def make(
+    image: str, output: Path, text: str, progress: Progress | None = None, **more: object
+) -> Made:
     request = DiskRequest(
         image,
         [DiskType.RAW],
@@ -95,7 +108,7 @@ def make(image: str, output: Path, text: str, **more: object) -> Made:
         configuration=configuration(text),
         manifest=False,
     )
-    [disk] = build_disk(replace(request, **more), Silent())  # type: ignore[arg-type]
+    [disk] = build_disk(replace(request, **more), progress or Silent())  # type: ignore[arg-type]
     return look(disk.path)
 
 
@@ -332,6 +345,48 @@ def test_what_the_image_brings_along_counts_unless_a_file_is_given(
         remove_image(tag)
 
 
+INSTALL = """
+[install]
+stateroot = "debian"
+root-mount-spec = "LABEL=system"
+"""
+
+
+def test_stateroot_and_name_of_the_root_are_those_that_the_image_says(
+    image: str, tmp_path: Path
+) -> None:
+    tag = with_files(image, {"usr/lib/bootc/install/10-mine.toml": INSTALL})
+    text = "root: {label: system}\nhostname: node1\nfilesystems: [{mountpoint: /home, size: 99M}]"
+    try:
+        disk = make(tag, tmp_path, text)
+    finally:
+        remove_image(tag)
+    root = disk.ext4("root")
+    told = read_file(root, "/arguments")
+    assert "--root-mount-spec LABEL=system --boot-mount-spec UUID=" in told
+    assert "--stateroot debian" in told
+    deployment = DEPLOYMENT.replace("default", "debian", 1)
+    assert read_file(root, f"/{deployment}/etc/hostname") == "node1\n"
+    assert read_file(disk.ext4("home"), "/of-the-image") == "moves along\n"
+
+
+def test_what_a_disk_cannot_keep_of_the_images_wishes_is_refused_at_once(
+    image: str, tmp_path: Path
+) -> None:
+    wishes = "[install]\nbootloader = 'none'\nroot-mount-spec = 'LABEL=xyz'\n"
+    tag = with_files(image, {"usr/lib/bootc/install/10-mine.toml": wishes})
+    try:
+        with pytest.raises(UsageError) as refused:
+            make(tag, tmp_path / "out", "")
+    finally:
+        remove_image(tag)
+    said = str(refused.value)
+    assert "/usr/lib/bootc/install/10-mine.toml of the image has 2 errors" in said
+    assert "'install.bootloader' is none" in said
+    assert "'install.root-mount-spec' is 'LABEL=xyz'" in said
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_wrong_file_in_the_image_is_named(image: str, tmp_path: Path) -> None:
     name = "usr/lib/bootc-image-builder/config.json"
     tag = with_files(image, {name: '{"customizations": {"rpm": {"x": 1}}}'})
@@ -346,15 +401,25 @@ def test_a_wrong_file_in_the_image_is_named(image: str, tmp_path: Path) -> None:
 
 # A configuration that is right by itself but not for this image, and what is said.
 NOT_FOR_THIS_IMAGE = {
-    "shell": ("users: [{name: a, shell: /bin/zsh}]", "the shell /bin/zsh of 'a'"),
-    "keymap": ("keyboard: de", "keyboard: the keymap de"),
-    "time zone": ("timezone: Mars/Olympus", "/usr/share/zoneinfo/Mars/Olympus"),
-    "time servers": ("ntp-servers: [a]", "systemd-timesyncd"),
-    "SSH server": ("sshd: {root-login: 'no'}", "an SSH server"),
-    "unit": ("services: {enabled: [nothing]}", "no unit 'nothing.service' to enable"),
-    "group": ("users: [{name: a, groups: [wheel]}]", "'wheel', which is neither in the image"),
-    "owner": ("files: [{path: /etc/x, owner: bob}]", "cannot belong to the user 'bob'"),
-    "folder above": ("directories: [{path: /etc/a/b}]", "The folder above /etc/a/b"),
+    "shell": ("users: [{name: a, shell: /bin/zsh}]", "'users[0].shell' is /bin/zsh, and the image"),
+    "keymap": ("keyboard: de", "'keyboard' is de, and the image has no such keymap"),
+    "locale": ("locale: de_DE.UTF-8", "'locale' is de_DE.UTF-8, and the image has no such locale"),
+    "time zone": (
+        "timezone: Mars/Olympus",
+        "'timezone' is Mars/Olympus, and the image has no /usr",
+    ),
+    "time servers": ("ntp-servers: [a]", "'ntp-servers' is a, and the image has no systemd-times"),
+    "SSH server": ("sshd: {root-login: 'no'}", "'sshd' is there, and the image has no SSH server"),
+    "unit": (
+        "services: {enabled: [nil]}",
+        "'services.enabled[0]' is nil, and the image has no unit",
+    ),
+    "group": ("users: [{name: a, groups: [wheel]}]", "'users[0].groups[0]' is wheel, which is"),
+    "owner": ("files: [{path: /etc/x, owner: bob}]", "'files[0].owner' is bob, and neither"),
+    "folder above": (
+        "directories: [{path: /etc/a/b}]",
+        "'directories[0].path' is /etc/a/b, and the",
+    ),
     "root that is too small": ("root: {size: 4 MiB}", "root.size"),
     "disk that is too small": ("size: 1 GiB", "too small for this image"),
 }
@@ -364,11 +429,59 @@ NOT_FOR_THIS_IMAGE = {
 def test_what_the_image_does_not_have_is_told_and_nothing_is_left(
     image: str, tmp_path: Path, text: str, said: str
 ) -> None:
+    steps = Steps()
     with pytest.raises(UserError) as refused:
-        make(image, tmp_path / "out", text)
+        make(image, tmp_path / "out", text, steps)
     assert said in str(refused.value)
     assert refused.value.remedy
+    assert not [step for step in steps.told if "installer" in step]
     assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+
+
+WRONG_BLUEPRINT = """
+[customizations]
+hostname = "node1"
+[[customizations.user]]
+name = "alice"
+groups = ["wheel"]
+[[customizations.files]]
+path = "/home/alice/.config/x"
+user = "nobody-here"
+[customizations.services]
+enabled = ["nothing"]
+"""
+
+
+def test_everything_that_the_image_lacks_is_told_at_once_by_the_files_own_keys(
+    image: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(WRONG_BLUEPRINT)
+    out = tmp_path / "out"
+    target = ["--target-imgref", "a.example/b", "--output", str(out)]
+    assert main(["disk", image, "--config", str(file), *target]) == 2
+    said = capsys.readouterr().err
+    assert f"{file} has 3 errors" in said
+    for key in ("user[0].groups[0]", "files[0].user", "services.enabled[0]"):
+        assert f"'customizations.{key}' is " in said
+    assert list(out.iterdir()) == []
+
+
+def test_a_file_below_a_home_leaves_the_home_its_users(image: str, tmp_path: Path) -> None:
+    text = """
+    users: [{name: alice}, {name: root, ssh-keys: [two]}]
+    files: [{path: /home/alice/.config/app/x, owner: alice, group: alice}]
+    """
+    made = make(image, tmp_path, text, root_keys="one\n")
+    var = "/ostree/deploy/default/var/home/alice"
+    for path, mode in (("", "0700"), ("/.config", "0755"), ("/.config/app", "0755")):
+        told = run(["debugfs", "-R", f"stat {var}{path}", made.ext4("root").device]).stdout
+        assert re.search(rf"Mode:\s+{mode}.*\nUser:\s+1000\s+Group:\s+1000", told, re.DOTALL)
+    # Root's keys, of which some are the flag's, have one line, and the installer has not heard of them.
+    lines = made.read("/etc/tmpfiles.d/60-bootc-build-disk.conf").splitlines()
+    [keys] = [line.split()[-1] for line in lines if "roothome/.ssh/authorized_keys" in line]
+    assert base64.b64decode(keys) == b"one\ntwo\n"
+    assert "authorized-keys" not in read_file(made.ext4("root"), "/arguments")
 
 
 def test_the_command_reads_a_file_and_its_flags_come_first(

@@ -114,13 +114,6 @@ def test_only_btrfs_has_subvolumes(image: Path) -> None:
         image_layout(wanted, image, InstallConfiguration())
 
 
-def test_an_image_that_wants_encryption_is_refused_not_installed_without(image: Path) -> None:
-    with pytest.raises(UserError, match="tpm2-luks"):
-        image_layout(DiskConfiguration(), image, InstallConfiguration(block=("tpm2-luks",)))
-    either = InstallConfiguration(block=("direct", "tpm2-luks"))
-    assert image_layout(DiskConfiguration(), image, either).filesystem == "ext4"
-
-
 def test_a_volume_group_needs_an_image_with_lvm(image: Path) -> None:
     wanted = DiskConfiguration(
         volume_group=VolumeGroup(name="vg", minimum_size=5 * GIB),

@@ -45,6 +45,25 @@ def test_partitions_are_aligned_ordered_and_never_overlap(root: int, size: int |
     assert plan.partition(Role.ROOT).size > root
 
 
+TIB = 1024 * GIB
+
+
+@pytest.mark.parametrize(
+    ("size", "layout"),
+    [
+        (65 * TIB, Layout()),
+        (None, Layout(minimum=2**70)),
+        (None, Layout(updates=5_000_000_000)),
+        (None, Layout(extras=(Extra("/var/x", 65 * TIB),))),
+        (GIB, Layout(root_size=65 * TIB)),
+    ],
+)
+def test_a_disk_that_no_file_system_would_take_is_refused(size: int | None, layout: Layout) -> None:
+    with pytest.raises(UsageError, match="more than can be made here: 64 TiB"):
+        plan_disk(IDENTITY, CONTENTS, timestamp=0, size=size, layout=layout)
+    assert plan_disk(IDENTITY, CONTENTS, timestamp=0, size=64 * TIB).size == 64 * TIB
+
+
 @pytest.mark.parametrize("filesystem", ["ext4", "btrfs", "xfs"])
 @pytest.mark.parametrize("updates", [0, 1, 5])
 @pytest.mark.parametrize("root", [MIB, 400 * MIB, 20 * GIB])

@@ -1,5 +1,6 @@
 """What the menu says of counting; what GRUB makes of it is shown by `test_vms/test_boot_menu.py`."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,31 @@ def test_a_deployment_whose_unit_is_masked_is_not_counted(tree: MenuTree) -> Non
     masked.parent.mkdir(parents=True)
     masked.symlink_to("/dev/null")
     assert "save_env" not in tree.write([NEW, GOOD])
+
+
+@pytest.mark.parametrize("kind", ["btrfs", "zfs", "f2fs", "UNKNOWN (0x1)"])
+def test_where_grub_cannot_write_nothing_is_counted_and_unloadable_kernels_are_passed_over(
+    tree: MenuTree, kind: str
+) -> None:
+    tree.pretend_file_system(f"'{kind}'")
+    menu = tree.write([NEW, OLD, GOOD])
+    # Neither a count, which would never end, nor a trial, which would restart for ever.
+    for word in ("save_env", "bootc_trial", "bootc.trial", "bootc.fellback=tries", "rd.shell=0"):
+        assert word not in menu
+    assert "set default=0\n" in menu
+    assert "set fallback=1\n" in menu
+    assert f"if [ \"$bootc_good\" = '{GOOD}' ]; then set fallback=2; fi\n" in menu
+    # What boots instead is told: the first entry says so before its kernel is loaded, the others pass it on.
+    first, *others = menu.split("\nmenuentry ")[1:]
+    assert "\tset bootc_fellback='bootc.fellback=kernel'\n\tlinux " in first
+    assert "$bootc_fellback" not in first
+    assert all(re.search(r"\tlinux .* \$bootc_fellback\n", other) for other in others)
+
+
+@pytest.mark.parametrize("kind", ["ext2/ext3", "xfs", "msdos"])
+def test_where_grub_can_write_boots_are_counted(tree: MenuTree, kind: str) -> None:
+    tree.pretend_file_system(kind)
+    assert "save_env" in tree.write([NEW, GOOD])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The script that runs health checks: ours and greenboot's, each with a time limit."""
 
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,8 +17,8 @@ def add(root: Path, path: str, body: str, mode: int = 0o755) -> None:
     file.chmod(mode)
 
 
-def run(root: Path, mode: str = "run") -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": "/usr/bin:/bin", "BOOTC_CONFIGURATION_ROOT": str(root)}
+def run(root: Path, mode: str = "run", **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": "/usr/bin:/bin", "BOOTC_CONFIGURATION_ROOT": str(root), **more}
     return subprocess.run(
         [SCRIPT, mode], check=False, capture_output=True, text=True, env=environment
     )
@@ -85,6 +87,63 @@ def test_greenboot_s_scripts_follow_a_good_and_a_failed_boot(tmp_path: Path) -> 
     add(tmp_path, "etc/greenboot/red.d/tell", "echo bad")
     assert "good\n" in run(tmp_path, "green").stdout
     assert "bad\n" in run(tmp_path, "red").stdout
+
+
+def test_scripts_for_a_failed_boot_share_one_limit(tmp_path: Path) -> None:
+    for name in ("10-first", "20-second", "30-third"):
+        add(tmp_path, f"etc/greenboot/red.d/{name}", "exec sleep 600")
+    done = run(tmp_path, "red", BOOTC_RED_SECONDS="1")
+    assert done.returncode == 1
+    first, *others = done.stderr.splitlines()
+    assert "10-first: not done within 1 seconds" in first
+    assert ["left out" in line for line in others] == [True, True]
+
+
+_FAKES = {"systemctl": 'echo "$*" >>"$LOG"', "journalctl": ":", "sync": ":"}
+# The failing system: its scripts in place of this machine's, and a command line that says it is on trial.
+_FAILING = """
+mount --bind "$SCRIPTS" /usr/libexec
+mount -t tmpfs tmpfs /var/lib
+mount -t tmpfs tmpfs /run
+mount --bind "$CMDLINE" /proc/cmdline
+exec /usr/libexec/bootc/boot-failed failed
+"""
+
+
+def test_a_system_on_trial_restarts_whatever_its_scripts_for_a_failed_boot_do(
+    tmp_path: Path,
+) -> None:
+    for name in ("10-first", "20-second", "30-third", "40-fourth"):
+        add(tmp_path, f"etc/greenboot/red.d/{name}", "trap '' TERM; while :; do sleep 600; done")
+    for name, body in _FAKES.items():
+        add(tmp_path, f"bin/{name}", body)
+    shutil.copytree(SCRIPT.parent, tmp_path / "libexec/bootc")
+    (tmp_path / "cmdline").write_text("rw ostree=/x bootc.trial=2\n")
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-eu", "-c", _FAILING],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={
+            "PATH": f"{tmp_path}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "BOOTC_CONFIGURATION_ROOT": str(tmp_path),
+            "BOOTC_RED_SECONDS": "1",
+            "LOG": str(tmp_path / "log"),
+            "SCRIPTS": str(tmp_path / "libexec"),
+            "CMDLINE": str(tmp_path / "cmdline"),
+        },
+    )
+    assert (tmp_path / "log").read_text().splitlines()[-1] == "reboot", done.stderr
+    assert done.stderr.count("left out") == 3
+
+
+def test_the_unit_leaves_the_scripts_for_a_failed_boot_twice_their_time() -> None:
+    unit = SCRIPT.parents[2] / "lib/systemd/system/bootc-boot-failed.service"
+    [limit] = re.findall(r"^TimeoutStartSec=(\d+)min$", unit.read_text(), re.MULTILINE)
+    [given] = re.findall(r"\bBOOTC_RED_SECONDS:-(\d+)", SCRIPT.read_text())
+    caller = SCRIPT.with_name("boot-failed").read_text()
+    [cut] = re.findall(r"timeout --kill-after=5 (\d+) \S+ red", caller)
+    assert int(given) + 5 < int(cut) <= int(limit) * 60 // 2
 
 
 def test_wrong_usage_is_told() -> None:

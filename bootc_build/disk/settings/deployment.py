@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bootc_build.onhost.errors import UserError
 
 _MOST_LINKS = 40
-STATEROOT = "default"
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,9 @@ class Deployment:
 
     @classmethod
     def find(cls, target: Path) -> "Deployment | None":
-        """The deployment in a tree that `bootc install` laid down; None where there is none."""
-        stateroot = target / "ostree/deploy" / STATEROOT
-        found = [each for each in stateroot.glob("deploy/*.0") if each.is_dir()]
-        return cls(found[0], stateroot / "var") if found else None
+        """The deployment in a tree that `bootc install` laid down, in its only stateroot; None where there is none."""
+        found = [each for each in target.glob("ostree/deploy/*/deploy/*.0") if each.is_dir()]
+        return cls(found[0], found[0].parents[1] / "var") if found else None
 
     def resolve(self, path: str) -> str:
         """A path with the links on the way followed, as the machine does; the last part may be missing.
@@ -103,6 +102,13 @@ class Deployment:
         # The last part too: what "/." is put behind is followed.
         resolved = self.resolve(f"{path}/.")
         return resolved == "/" or os.path.lexists(self._at(resolved.strip("/").split("/")))
+
+    def kind(self, path: str) -> Literal["folder", "file", ""]:
+        """What is at a path whose links were followed; a link at its end counts as a file."""
+        place = self._at(path.strip("/").split("/")) if path != "/" else self.root
+        if not os.path.lexists(place):
+            return ""
+        return "folder" if place.is_dir() and not place.is_symlink() else "file"
 
     def read(self, path: str) -> str:
         """A file's text; empty where there is none."""

@@ -17,7 +17,7 @@ import json
 import platform
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -85,7 +85,11 @@ Value = str | bool | tuple[str, ...]
 
 @dataclass(frozen=True)
 class InstallConfiguration:
-    """The merged configuration; None and empty tuples where nothing was said."""
+    """The merged configuration; None and empty tuples where nothing was said.
+
+    Attributes:
+        origins: key path to the file whose value it has, for errors; the last one of a key that is added up.
+    """
 
     root_fs_type: str | None = None
     block: tuple[str, ...] = ()
@@ -99,6 +103,7 @@ class InstallConfiguration:
     bootloader: str | None = None
     discoverable_partitions: bool | None = None
     enforce_container_sigpolicy: bool | None = None
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def to_json(self, *, everything: bool) -> str:
         """The document of ``print-configuration``, with upstream's keys; absent ones are ``null``.
@@ -129,13 +134,18 @@ class InstallConfiguration:
         return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
-def load_configuration(root: Path = Path("/")) -> InstallConfiguration:
+def load_configuration(root: Path = Path("/"), machine: str | None = None) -> InstallConfiguration:
     """Read and merge what is installed below ``root``.
+
+    Args:
+        root: a file system.
+        machine: whose configuration, as ``uname -m`` has it; this machine's by default.
 
     Raises:
         UserError: a file is wrong; names it, the key and what is allowed there.
     """
-    return merge((f"/{path.relative_to(root)}", _read(path)) for path in _drop_ins(root))
+    files = ((f"/{path.relative_to(root)}", _read(path)) for path in _drop_ins(root))
+    return merge(files, machine)
 
 
 def _drop_ins(root: Path) -> Iterable[Path]:
@@ -170,6 +180,7 @@ def merge(
     """
     machine = architecture or platform.machine()
     merged: dict[str, Value] = {}
+    origins: dict[str, str] = {}
     found = False
     for name, text in files:
         values = parse(text, name)
@@ -178,12 +189,13 @@ def merge(
             continue
         found = True
         for key, value in values.items():
+            origins[key] = name
             before = merged.get(key, ())
             if key in _GROWING and isinstance(before, tuple) and isinstance(value, tuple):
                 merged[key] = (*before, *value)
             else:
                 merged[key] = value
-    return _record(merged, found=found)
+    return _record(merged, origins, found=found)
 
 
 def parse(text: str, where: str) -> dict[str, Value]:
@@ -234,7 +246,9 @@ def _known_below(path: Sequence[str]) -> list[str]:
     return sorted({key.partition(".")[0] for key in below})
 
 
-def _record(values: Mapping[str, Value], *, found: bool) -> InstallConfiguration:
+def _record(
+    values: Mapping[str, Value], origins: Mapping[str, str], *, found: bool
+) -> InstallConfiguration:
     def text(key: str) -> str | None:
         value = values.get(key)
         return value if isinstance(value, str) else None
@@ -260,4 +274,5 @@ def _record(values: Mapping[str, Value], *, found: bool) -> InstallConfiguration
         bootloader=text("bootloader"),
         discoverable_partitions=truth("discoverable-partitions"),
         enforce_container_sigpolicy=truth("enforce-container-sigpolicy"),
+        origins=origins,
     )
