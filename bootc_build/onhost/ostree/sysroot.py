@@ -123,7 +123,7 @@ class Sysroot:
             UserError: libostree cannot (no space, /boot full, not booted, …).
         """
         if hold:
-            self._change_finalization()  # known to be there before anything is queued
+            self.check_can_hold()  # known to be there before anything is queued
         with _ostree_errors("The new deployment cannot be staged"):
             self._native.stage_tree(
                 stateroot, commit, _key_file(origin), self._native_of(merge), list(kargs), None
@@ -138,6 +138,14 @@ class Sysroot:
             assert staged is not None  # noqa: S101 - likewise
         return staged
 
+    def check_can_hold(self) -> None:
+        """Make sure that a deployment can be held back.
+
+        Raises:
+            UserError: this libostree cannot.
+        """
+        self._change_finalization()
+
     def change_hold(self, staged: Deployment) -> None:
         """Flip whether a staged deployment becomes real at shutdown.
 
@@ -147,6 +155,8 @@ class Sysroot:
         change = self._change_finalization()
         with _ostree_errors("The staged deployment cannot be changed"):
             change(self._native_of(staged))
+        # libostree reads anew only when this directory's time is another, and here it does not change it.
+        os.utime(self.path / "ostree/deploy")
         self.reload()
 
     def _change_finalization(self) -> Callable[[OSTree.Deployment], object]:
