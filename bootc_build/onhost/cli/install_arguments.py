@@ -200,3 +200,5 @@ def _system_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="firmware to boot from: bios, uefi or both with a comma (default: all there are)",
     )
+    # Upstream's, for a file of bootupd's, which is not used here.
+    parser.add_argument("--bootupd-skip-boot-uuid", action="store_true", help=argparse.SUPPRESS)
