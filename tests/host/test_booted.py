@@ -304,6 +304,14 @@ def with_wrong_kargs(tree: Path) -> None:
     (tree / "usr/lib/bootc/kargs.d/10-bad.toml").write_text('kargs = "one"')
 
 
+def with_kargs_that_lead_nowhere(tree: Path) -> None:
+    (tree / "usr/lib/bootc/kargs.d/10-bad.toml").symlink_to("/nowhere")
+
+
+def without_etc(tree: Path) -> None:
+    shutil.rmtree(tree / "etc")
+
+
 @pytest.mark.parametrize(
     ("spoil", "fact"),
     [
@@ -311,6 +319,8 @@ def with_wrong_kargs(tree: Path) -> None:
         (with_two_kernels, "2 kernels: 1.0, 2.0"),
         (without_initramfs, "no /usr/lib/modules/1.0/initramfs.img"),
         (with_wrong_kargs, "/usr/lib/bootc/kargs.d/10-bad.toml"),
+        (with_kargs_that_lead_nowhere, "/usr/lib/bootc/kargs.d/10-bad.toml leads to no file"),
+        (without_etc, "/etc of the image is missing, or no directory"),
     ],
 )
 def test_image_that_would_not_boot_is_not_queued(

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bootc_build.onhost.bound.spec import Root, bound_images, parse_unit
+from bootc_build.onhost.bound.spec import bound_images, parse_unit
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host.bound import images_of
 from bootc_build.onhost.host.origin import Origin
+from bootc_build.onhost.image_tree import RootTree
 from bootc_build.onhost.ostree.sysroot import create_sysroot
 from bootc_build.vm.registry import Registry
 from tests.host.invented_os import commit_image, make_tree, write_image
@@ -31,11 +32,11 @@ def test_images_of_both_kinds_of_files_are_bound(tmp_path: Path) -> None:
     bind(tmp_path, "b.image", "[Image]\n# a comment\nImage=quay.io/a/b:1\n")
     bind(tmp_path, "a.container", "[Unit]\nImage=no\n[Container]\nImage = quay.io/%%a:2\n")
     bind(tmp_path, "c.image", "[Image]\nImage=quay.io/a/b:1\n")
-    assert bound_images(Root(tmp_path)) == ("quay.io/%a:2", "quay.io/a/b:1")
+    assert bound_images(RootTree(tmp_path)) == ("quay.io/%a:2", "quay.io/a/b:1")
 
 
 def test_nothing_is_bound_without_the_directory(tmp_path: Path) -> None:
-    assert bound_images(Root(tmp_path)) == ()
+    assert bound_images(RootTree(tmp_path)) == ()
 
 
 def test_last_value_counts_and_lines_can_be_continued() -> None:
@@ -60,7 +61,7 @@ def test_files_that_cannot_be_bound_are_named(
 ) -> None:
     bind(tmp_path, name, text)
     with pytest.raises(UserError) as caught:
-        bound_images(Root(tmp_path))
+        bound_images(RootTree(tmp_path))
     assert said in caught.value.fact
     assert f"/usr/lib/bootc/bound-images.d/{name}" in caught.value.fact
 
@@ -70,15 +71,15 @@ def test_links_have_to_be_links_and_lead_somewhere(tmp_path: Path) -> None:
     links.mkdir(parents=True)
     (links / "a.image").symlink_to("./nowhere")
     with pytest.raises(UserError, match="leads to nowhere, which is not there"):
-        bound_images(Root(tmp_path))
+        bound_images(RootTree(tmp_path))
     (links / "a.image").unlink()
     (links / "a.image").symlink_to("a.image")
     with pytest.raises(UserError, match="circle"):
-        bound_images(Root(tmp_path))
+        bound_images(RootTree(tmp_path))
     (links / "a.image").unlink()
     (links / "a.image").write_text("[Image]\nImage=x\n")
     with pytest.raises(UserError, match="is not a symbolic link"):
-        bound_images(Root(tmp_path))
+        bound_images(RootTree(tmp_path))
 
 
 def test_absolute_links_stay_inside_and_etc_of_a_commit_is_found(

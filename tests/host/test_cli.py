@@ -72,7 +72,7 @@ def test_status_does_not_load_what_only_writing_needs() -> None:
 
 
 def test_in_place_switch_rewrites_the_newest_origin_alone(tmp_path: Path) -> None:
-    deploy = tmp_path / "default/deploy"
+    deploy = tmp_path / "ostree/deploy/default/deploy"
     for age, name in enumerate(("new.0", "old.0")):
         (deploy / name).mkdir(parents=True)
         os.utime(deploy / name, (1000 - age, 1000 - age))

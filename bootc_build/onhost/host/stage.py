@@ -10,7 +10,7 @@ from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import boot_record, bound, kargs, preflight
 from bootc_build.onhost.host.booted import BootedSystem
 from bootc_build.onhost.host.cleanup import clean_up
-from bootc_build.onhost.host.kernel import check_kernel
+from bootc_build.onhost.host.kernel import check_etc, check_kernel
 from bootc_build.onhost.host.next_boot import announce
 from bootc_build.onhost.host.origin import Origin
 from bootc_build.onhost.oci.reference import ImageReference
@@ -44,9 +44,9 @@ class Queued:
 
 
 def _image_kargs(repo: "Repo", commit: str) -> kargs.Arguments:
-    from bootc_build.onhost.ostree.files import read_text_files  # noqa: PLC0415
+    from bootc_build.onhost.ostree.files import CommitTree  # noqa: PLC0415
 
-    return kargs.image_kargs(read_text_files(repo, commit, kargs.KARGS_DIRECTORY))
+    return kargs.kargs_of(CommitTree(repo, commit))
 
 
 def _present_kargs(sysroot: "Sysroot", deployment: "Deployment") -> kargs.Arguments:
@@ -55,7 +55,8 @@ def _present_kargs(sysroot: "Sysroot", deployment: "Deployment") -> kargs.Argume
         return _image_kargs(sysroot.repo, deployment.checksum)
     folder = sysroot.path / deployment.path / kargs.KARGS_DIRECTORY
     with suppress(UserError, OSError, UnicodeDecodeError):
-        return kargs.image_kargs({file.name: file.read_text() for file in folder.glob("*.toml")})
+        files = {file.name: file.read_text() for file in folder.glob("*.toml") if file.is_file()}
+        return kargs.image_kargs(files)
     return ()  # unknown, so all arguments stay: a way out of a damaged system matters more
 
 
@@ -130,6 +131,7 @@ def stage(
     progress.task(_steps(digest, 0))
     repo = system.sysroot.repo
     check_kernel(repo, pulled.merge_commit)
+    check_etc(repo, pulled.merge_commit)
     progress.task(_steps(digest, 1))
     bound.fetch(system.sysroot, pulled.merge_commit, progress)
     new = arguments_for(system, pulled.merge_commit)

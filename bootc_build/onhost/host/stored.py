@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootc_build.onhost import process
-from bootc_build.onhost.bound.spec import Root, bound_images
+from bootc_build.onhost.bound.spec import bound_images
 from bootc_build.onhost.bound.storage import STORAGE, open_storage
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host.running import require_booted_host
+from bootc_build.onhost.image_tree import RootTree
 from bootc_build.onhost.oci.refnames import IMAGE_PREFIX, unescape
 
 
@@ -33,7 +34,7 @@ def list_images(kind: str) -> list[ListedImage]:
         require_booted_host()
         listed += _host_images()
     if kind != "host":
-        listed += [ListedImage(image, "logical") for image in bound_images(Root(Path("/")))]
+        listed += [ListedImage(image, "logical") for image in bound_images(RootTree(Path("/")))]
     return listed
 
 

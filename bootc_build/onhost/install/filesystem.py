@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from bootc_build.onhost import process, pull
 from bootc_build.onhost.bound import storage
-from bootc_build.onhost.bound.spec import Root, bound_images
+from bootc_build.onhost.bound.spec import bound_images
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import kargs
-from bootc_build.onhost.host.kernel import check_kernel
+from bootc_build.onhost.host.kernel import check_etc, check_kernel
 from bootc_build.onhost.host.origin import Origin
+from bootc_build.onhost.image_tree import RootTree
 from bootc_build.onhost.install import bootloader, firmware, layers, request, takeover
 from bootc_build.onhost.install.request import InstallRequest
 from bootc_build.onhost.oci.manifest import ANNOTATION_CREATED
@@ -125,7 +126,7 @@ def lay_down_boot_loader(wanted: InstallRequest, boot: Path) -> None:
 def _deploy(wanted: InstallRequest, progress: Progress) -> tuple[Path, pull.PulledImage, str]:
     # libostree is loaded late: `bootc --help` and wrong arguments should not have to wait for it.
     from bootc_build.onhost.ostree import sysroot as ostree_sysroot  # noqa: PLC0415
-    from bootc_build.onhost.ostree.files import read_text_files  # noqa: PLC0415
+    from bootc_build.onhost.ostree.files import CommitTree  # noqa: PLC0415
 
     progress.step("Making an empty sysroot")
     sysroot = ostree_sysroot.create_sysroot(
@@ -149,10 +150,9 @@ def _deploy(wanted: InstallRequest, progress: Progress) -> tuple[Path, pull.Pull
         target=wanted.target,
     )
     check_kernel(repo, pulled.merge_commit)
+    check_etc(repo, pulled.merge_commit)
     progress.step("Deploying")
-    image_kargs = kargs.image_kargs(
-        read_text_files(repo, pulled.merge_commit, kargs.KARGS_DIRECTORY)
-    )
+    image_kargs = kargs.kargs_of(CommitTree(repo, pulled.merge_commit))
     sysroot.init_stateroot(wanted.stateroot)
     arguments = request.kernel_arguments(wanted, image_kargs)
     deployment = sysroot.deploy(
@@ -202,7 +202,7 @@ def _readonly(repo: "Repo", commit: str) -> str:
 def _bring_bound_images(wanted: InstallRequest, deployment_root: Path, progress: Progress) -> None:
     if wanted.bound_images == "skip":
         return
-    images = bound_images(Root(deployment_root))
+    images = bound_images(RootTree(deployment_root))
     storage.check_podman(images)
     if wanted.bound_images == "pull":
         storage.pull(wanted.root_path, images, progress)
