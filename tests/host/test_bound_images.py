@@ -1,6 +1,9 @@
 """Logically bound images: which there are, and that a real podman fetches, keeps and removes them."""
 
+import fcntl
 import json
+import os
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +133,27 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendHost:
     generator = str(CHECKOUT / MENU_GENERATOR)
     subprocess.run([generator, "-o", str(path / "boot/loader/grub.cfg")], check=True)
     return PretendHost(path, tmp_path / "scratch")
+
+
+def test_list_says_whom_it_waits_for(host: PretendHost) -> None:
+    (host.sysroot / "ostree/bootc/storage").mkdir(parents=True)
+    with (host.sysroot / "ostree/lock").open("w") as lock:
+        # An open-file-description lock on the whole file, as libostree takes.
+        whole = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        fcntl.fcntl(lock, fcntl.F_OFD_SETLK, whole)
+        with host.start(*BOOTC, "image", "list") as waiting:
+            assert waiting.stderr is not None
+            assert "waiting for its lock..." in waiting.stderr.readline()
+            waiting.kill()
+
+
+def test_image_that_podman_has_not_is_said_in_words(host: PretendHost) -> None:
+    done = host.execute(*BOOTC, "image", "pull-from-default-storage", "localhost/none:1")
+    assert done.status == 1
+    assert "error: There is no image 'localhost/none:1' in podman's storage." in done.stderr
+    assert "podman pull localhost/none:1" in done.stderr
+    assert "bound" not in done.stderr
+    assert "level=" not in done.stderr
 
 
 def publish(host: PretendHost, version: str, *bound: str) -> None:

@@ -69,7 +69,7 @@ def build_parser(only: str | None = None) -> "argparse.ArgumentParser":
         prog="bootc",
         description="Boot, upgrade and roll back a system that is shipped as a container image.",
     )
-    parser.add_argument("--version", action="version", version=f"bootc {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"bootc {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, summary in VERBS.items():
         aliases = [alias for alias, verb in _ALIASES.items() if verb == name]
@@ -85,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bootc`` with ``argv`` (the process's own by default) and return its exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     forgive_closed_readers()
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     if arguments[:1] == ["status"]:
         from bootc_build.onhost.cli import status  # noqa: PLC0415 - see the module's docstring
 

@@ -281,6 +281,7 @@ def open_image(image: ImageReference) -> Iterator[OpenedImage]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with (
         ours,
+        theirs,
         tempfile.TemporaryFile() as log,
         # What skopeo unpacks of an archive it leaves where it is, even when it ends in good order.
         tempfile.TemporaryDirectory(prefix="bootc-fetch-", dir=_large_files()) as scratch,

@@ -15,6 +15,7 @@ from typing import Final
 import gi
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.ostree import origin_files
 from bootc_build.onhost.ostree.deployment import Deployment, Overlay
 from bootc_build.onhost.ostree.mounts import enter_private_mounts
 from bootc_build.onhost.ostree.repo import Repo
@@ -50,7 +51,7 @@ class Sysroot:
 
     def reload(self) -> None:
         """Read the deployments again."""
-        with _ostree_errors("The deployments cannot be read"):
+        with _ostree_errors("The deployments cannot be read", self.path):
             self._native.load(None)
 
     def deployments(self) -> tuple[Deployment, ...]:
@@ -303,7 +304,8 @@ class Sysroot:
 
 
 @contextmanager
-def _ostree_errors(what: str) -> Iterator[None]:
+def _ostree_errors(what: str, reading: Path | None = None) -> Iterator[None]:
+    """Turn libostree's errors into ours; ``reading`` is the sysroot whose files it may not understand."""
     # libostree tells people what it freed and swapped on standard output, which is for the verb's answer.
     sys.stdout.flush()
     standard_output = os.dup(1)
@@ -311,7 +313,8 @@ def _ostree_errors(what: str) -> Iterator[None]:
     try:
         yield
     except GLib.Error as error:
-        raise UserError(f"{what}: {error.message}") from error
+        remedy = "" if reading is None else origin_files.remedy(reading)
+        raise UserError(f"{what}: {error.message}", remedy) from error
     finally:
         os.dup2(standard_output, 1)
         os.close(standard_output)
@@ -342,7 +345,7 @@ def open_system(*, writing: bool) -> Sysroot:
     """
     use_own_boot_menu()
     native = OSTree.Sysroot.new_default()
-    with _ostree_errors("The system's deployments cannot be read"):
+    with _ostree_errors("The system's deployments cannot be read", Path("/")):
         if writing and is_booted_host():
             # Not by initialize_with_mount_namespace(): it opens the repository before it leaves the old
             # namespace, where /sysroot stays read-only.
@@ -359,7 +362,7 @@ def open_sysroot(path: Path) -> Sysroot:
         UserError: there is none.
     """
     native = OSTree.Sysroot.new(Gio.File.new_for_path(os.fspath(path)))
-    with _ostree_errors(f"{path} is not a sysroot that can be opened"):
+    with _ostree_errors(f"{path} is not a sysroot that can be opened", path):
         native.load(None)
     return Sysroot(native)
 
