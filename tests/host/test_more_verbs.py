@@ -209,3 +209,14 @@ def test_changing_specifications_needs_root_and_a_document(host: PretendHost) ->
     (host.scratch / "tmp/no.yaml").write_text("a: [")
     done = host.execute(*BOOTC, "edit", "-f", "/tmp/no.yaml")
     assert done.stderr.startswith("error: The specification is not valid YAML:")
+
+
+def test_system_that_was_taken_over_is_removed_from_a_read_only_sysroot(host: PretendHost) -> None:
+    (host.sysroot / "usr/bin").mkdir(parents=True)
+    (host.sysroot / "etc").mkdir()
+    (host.sysroot / "etc/bootc-destructive-cleanup").touch()
+    command = " ".join((*BOOTC, "internals", "remove-old-system"))
+    done = host.execute("sh", "-c", f"mount -o remount,bind,ro /sysroot && {command}")
+    assert (done.status, done.stderr) == (0, "")
+    assert not (host.sysroot / "usr").exists()
+    assert (host.sysroot / "ostree/repo").exists()

@@ -113,7 +113,7 @@ def _to_filesystem(args: argparse.Namespace) -> int:
 
 
 def _to_existing_root(args: argparse.Namespace) -> int:
-    from bootc_build.onhost.install import target  # noqa: PLC0415
+    from bootc_build.onhost.install import leftovers, target  # noqa: PLC0415
 
     args.root_mount_spec = args.boot_mount_spec = None
     args.skip_finalize = args.imported_layers = False
@@ -129,7 +129,10 @@ def _to_existing_root(args: argparse.Namespace) -> int:
             f"{root} is not the root file system of the host.",
             "Run the container with: --privileged --pid=host -v /:/target",
         )
-    return _to_filesystem(args)
+    status = _to_filesystem(args)
+    if args.cleanup and args.replace == "alongside":
+        leftovers.request_removal(root)
+    return status
 
 
 def _warn_of_host_root(args: argparse.Namespace, root: Path) -> None:
