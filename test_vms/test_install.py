@@ -104,7 +104,7 @@ def test_running_debian_is_taken_over_and_its_files_stay(
     bootc_registry.configure(machine, "registry.example")
     bootc_registry.push(versions.one, "os:stable")
     said = machine.succeed(
-        "bootc install to-existing-root --acknowledge-destructive --karg=console=ttyS0,115200n8 "
+        "bootc install to-existing-root --cleanup --acknowledge-destructive --karg=console=ttyS0,115200n8 "
         f"--source-imgref=docker://{FOLLOWS} /",
         seconds=900,
     )
@@ -116,6 +116,10 @@ def test_running_debian_is_taken_over_and_its_files_stay(
     assert machine.bootc.booted.version == "1"
     assert machine.read("/sysroot/etc/only-on-debian") == "mine\n"
     machine.fail("test -e /etc/only-on-debian")
+    # What the old system was made of goes, when the new one is up; what belongs to people stays.
+    machine.wait_until_succeeds("test ! -e /sysroot/etc/bootc-destructive-cleanup", seconds=300)
+    machine.fail("test -e /sysroot/usr -o -e /sysroot/var/lib/dpkg")
+    assert machine.read("/sysroot/etc/only-on-debian") == "mine\n"
     assert machine.failed_units() == []
     # The old boot loader is not needed any more: what boots is what the agent writes.
     bootc_registry.configure(machine, "registry.example")

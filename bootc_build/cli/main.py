@@ -1,7 +1,8 @@
 """Entry point of ``bootc-build``: parse, dispatch, and turn errors into messages and exit statuses.
 
 Exit statuses: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted (143 by SIGTERM);
-``run`` returns the guest command's status and 125 for its own failure.
+``run`` returns the guest command's status and 125 for its own failure. Whose output nobody reads any more
+before it is done ends with 141, as by SIGPIPE.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from bootc_build import __version__
 from bootc_build.cli.output import StderrProgress
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.interruption import unwind_on_signals
+from bootc_build.onhost.output_streams import flush_output, has_reader, lead_nowhere
 
 # Verb -> what `bootc-build --help` says of it. Each verb is the module of that name in this package.
 VERBS = {
@@ -29,6 +31,7 @@ VERBS = {
     "doctor": "show what this machine lacks, each with its remedy",
     "cache": "show what is kept to save time, or remove it",
 }
+_BROKEN_PIPE = 141
 _TAKE_DASHES = (["run"], ["test"])
 
 
@@ -89,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     progress = StderrProgress(-1 if args.quiet else args.verbose)
     own_failure = 125 if args.verb == "run" else 1
     try:
-        return _verb(args.verb).run(args, progress)
+        status = _verb(args.verb).run(args, progress)
+        flush_output()
     except UserError as error:
         print(f"bootc-build {args.verb}: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else own_failure
@@ -97,7 +101,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bootc-build {args.verb}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        return 0
+        if has_reader():  # a program that was started ended before it had read its input
+            raise
+        lead_nowhere(1)
+        return _BROKEN_PIPE
+    return status
 
 
 if __name__ == "__main__":

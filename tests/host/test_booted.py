@@ -197,13 +197,50 @@ def test_downloaded_only_is_not_booted_until_released(host: PretendHost) -> None
     if "libostree cannot hold" in done.stderr:
         pytest.skip("this machine's libostree cannot hold a deployment back")
     assert done.status == 0, done.stderr
+    required = host.run_directory / "reboot-required"
+    changed = host.sysroot / "ostree/bootc"
     assert host.status()["staged"]["downloadOnly"] is True
+    assert not required.exists(), "no reboot uses it"
+    os.utime(changed, (0, 0))
     assert host.bootc("upgrade", "--from-downloaded") == (
         "Staged deployment will now be applied on reboot\n"
     )
     assert host.status()["staged"]["downloadOnly"] is False
+    assert required.exists()
+    assert changed.stat().st_mtime > 0
+    assert "will not be applied" in host.bootc("upgrade", "--download-only")
+    assert not required.exists()
+    host.bootc("upgrade")
+    assert required.exists()
     host.reboot()
     assert host.status()["booted"]["image"]["version"] == "2"
+
+
+def test_nothing_is_fetched_where_no_deployment_can_be_held_back(host: PretendHost) -> None:
+    """A libostree of before 2023.8; on a newer one its function is hidden."""
+    publish(host, "2")
+    hide = "import gi\ngi.require_version('OSTree', '1.0')\nfrom gi.repository import OSTree\n"
+    hide += "OSTree.Sysroot.change_finalization = None\n"
+    run = "import sys\nfrom bootc_build.onhost.cli.main import main\nsys.exit(main(sys.argv[1:]))\n"
+    done = host.execute("/usr/bin/python3", "-c", hide + run, "upgrade", "--download-only")
+    assert done.status == 1
+    assert "libostree cannot hold a staged deployment back" in done.stderr
+    assert "Fetching" not in done.stderr
+    refs = host.execute("ostree", "refs", "--repo=/sysroot/ostree/repo", "--list").stdout
+    assert "ostree/container/blob/" not in refs
+
+
+def test_check_tells_who_watches_the_status_only_of_what_is_new(host: PretendHost) -> None:
+    changed = host.sysroot / "ostree/bootc"
+    publish(host, "2")
+    host.bootc("upgrade", "--check")
+    assert changed.is_dir()
+    os.utime(changed, (0, 0))
+    host.bootc("upgrade", "--check")
+    assert changed.stat().st_mtime == 0, "it was known"
+    publish(host, "3")
+    host.bootc("upgrade", "--check")
+    assert changed.stat().st_mtime > 0
 
 
 def test_killed_upgrade_changes_nothing_and_the_next_one_finishes(host: PretendHost) -> None:
@@ -277,6 +314,14 @@ def with_wrong_kargs(tree: Path) -> None:
     (tree / "usr/lib/bootc/kargs.d/10-bad.toml").write_text('kargs = "one"')
 
 
+def with_kargs_that_lead_nowhere(tree: Path) -> None:
+    (tree / "usr/lib/bootc/kargs.d/10-bad.toml").symlink_to("/nowhere")
+
+
+def without_etc(tree: Path) -> None:
+    shutil.rmtree(tree / "etc")
+
+
 @pytest.mark.parametrize(
     ("spoil", "fact"),
     [
@@ -285,6 +330,8 @@ def with_wrong_kargs(tree: Path) -> None:
         (without_initramfs, "no /usr/lib/modules/1.0/initramfs.img"),
         (with_a_cut_kernel, "not whole: /usr/lib/modules/1.0/vmlinuz has 2559 bytes"),
         (with_wrong_kargs, "/usr/lib/bootc/kargs.d/10-bad.toml"),
+        (with_kargs_that_lead_nowhere, "/usr/lib/bootc/kargs.d/10-bad.toml leads to no file"),
+        (without_etc, "/etc of the image is missing, or no directory"),
     ],
 )
 def test_image_that_would_not_boot_is_not_queued(

@@ -1,16 +1,20 @@
 """Logically bound images: which there are, and that a real podman fetches, keeps and removes them."""
 
+import fcntl
 import json
+import os
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bootc_build.onhost.bound.spec import Root, bound_images, parse_unit
+from bootc_build.onhost.bound.spec import bound_images, parse_unit
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host.bound import images_of
 from bootc_build.onhost.host.origin import Origin
+from bootc_build.onhost.image_tree import RootTree
 from bootc_build.onhost.ostree.sysroot import create_sysroot
 from bootc_build.vm.registry import Registry
 from tests.host.invented_os import commit_image, make_tree, write_image
@@ -31,11 +35,11 @@ def test_images_of_both_kinds_of_files_are_bound(tmp_path: Path) -> None:
     bind(tmp_path, "b.image", "[Image]\n# a comment\nImage=quay.io/a/b:1\n")
     bind(tmp_path, "a.container", "[Unit]\nImage=no\n[Container]\nImage = quay.io/%%a:2\n")
     bind(tmp_path, "c.image", "[Image]\nImage=quay.io/a/b:1\n")
-    assert bound_images(Root(tmp_path)) == ("quay.io/%a:2", "quay.io/a/b:1")
+    assert bound_images(RootTree(tmp_path)) == ("quay.io/%a:2", "quay.io/a/b:1")
 
 
 def test_nothing_is_bound_without_the_directory(tmp_path: Path) -> None:
-    assert bound_images(Root(tmp_path)) == ()
+    assert bound_images(RootTree(tmp_path)) == ()
 
 
 def test_last_value_counts_and_lines_can_be_continued() -> None:
@@ -60,7 +64,7 @@ def test_files_that_cannot_be_bound_are_named(
 ) -> None:
     bind(tmp_path, name, text)
     with pytest.raises(UserError) as caught:
-        bound_images(Root(tmp_path))
+        bound_images(RootTree(tmp_path))
     assert said in caught.value.fact
     assert f"/usr/lib/bootc/bound-images.d/{name}" in caught.value.fact
 
@@ -70,15 +74,15 @@ def test_links_have_to_be_links_and_lead_somewhere(tmp_path: Path) -> None:
     links.mkdir(parents=True)
     (links / "a.image").symlink_to("./nowhere")
     with pytest.raises(UserError, match="leads to nowhere, which is not there"):
-        bound_images(Root(tmp_path))
+        bound_images(RootTree(tmp_path))
     (links / "a.image").unlink()
     (links / "a.image").symlink_to("a.image")
     with pytest.raises(UserError, match="circle"):
-        bound_images(Root(tmp_path))
+        bound_images(RootTree(tmp_path))
     (links / "a.image").unlink()
     (links / "a.image").write_text("[Image]\nImage=x\n")
     with pytest.raises(UserError, match="is not a symbolic link"):
-        bound_images(Root(tmp_path))
+        bound_images(RootTree(tmp_path))
 
 
 def test_absolute_links_stay_inside_and_etc_of_a_commit_is_found(
@@ -129,6 +133,27 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendHost:
     generator = str(CHECKOUT / MENU_GENERATOR)
     subprocess.run([generator, "-o", str(path / "boot/loader/grub.cfg")], check=True)
     return PretendHost(path, tmp_path / "scratch")
+
+
+def test_list_says_whom_it_waits_for(host: PretendHost) -> None:
+    (host.sysroot / "ostree/bootc/storage").mkdir(parents=True)
+    with (host.sysroot / "ostree/lock").open("w") as lock:
+        # An open-file-description lock on the whole file, as libostree takes.
+        whole = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        fcntl.fcntl(lock, fcntl.F_OFD_SETLK, whole)
+        with host.start(*BOOTC, "image", "list") as waiting:
+            assert waiting.stderr is not None
+            assert "waiting for its lock..." in waiting.stderr.readline()
+            waiting.kill()
+
+
+def test_image_that_podman_has_not_is_said_in_words(host: PretendHost) -> None:
+    done = host.execute(*BOOTC, "image", "pull-from-default-storage", "localhost/none:1")
+    assert done.status == 1
+    assert "error: There is no image 'localhost/none:1' in podman's storage." in done.stderr
+    assert "podman pull localhost/none:1" in done.stderr
+    assert "bound" not in done.stderr
+    assert "level=" not in done.stderr
 
 
 def publish(host: PretendHost, version: str, *bound: str) -> None:

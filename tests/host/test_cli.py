@@ -54,6 +54,26 @@ def test_arguments_that_do_not_parse_are_status_2(arguments: list[str]) -> None:
     assert caught.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-V"], "bootc "),
+        (["--version"], "bootc "),
+        (["help"], "usage: bootc [-h]"),
+        (["help", "update"], "usage: bootc upgrade [-h]"),
+        (["help", "status"], "usage: bootc status [-h]"),
+        (["help", "install", "to-disk"], "usage: bootc install to-disk [-h]"),
+    ],
+)
+def test_help_and_version_have_upstreams_spellings(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith(said)
+
+
 def test_every_verb_has_help() -> None:
     help_text = build_parser().format_help()
     for verb, summary in VERBS.items():
@@ -72,7 +92,7 @@ def test_status_does_not_load_what_only_writing_needs() -> None:
 
 
 def test_in_place_switch_rewrites_the_newest_origin_alone(tmp_path: Path) -> None:
-    deploy = tmp_path / "default/deploy"
+    deploy = tmp_path / "ostree/deploy/default/deploy"
     for age, name in enumerate(("new.0", "old.0")):
         (deploy / name).mkdir(parents=True)
         os.utime(deploy / name, (1000 - age, 1000 - age))

@@ -1,6 +1,7 @@
 """`bootc container inspect`."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,22 @@ def test_image_without_a_kernel_says_none(
 ) -> None:
     assert inspect(tmp_path, capsys) == "Kernel: <none>\n Kargs: <none>\n"
     assert json.loads(inspect(tmp_path, capsys, "--json"))["kernel"] is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fact"),
+    [
+        (lambda kargs: (kargs / "a.toml").write_bytes(b'kargs=["\xff"]'), "a.toml cannot be read as text"),
+        (lambda kargs: (kargs / "a.toml").symlink_to("/nowhere"), "a.toml leads to no file"),
+        (lambda kargs: (kargs / "a.toml").mkdir(), "a.toml is not a file"),
+    ],
+)  # fmt: skip
+def test_damaged_kernel_arguments_are_named(
+    spoil: Callable[[Path], object], fact: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(root / "usr/lib/bootc/kargs.d")
+    assert main(["container", "inspect", f"--rootfs={root}"]) == 1
+    assert fact in capsys.readouterr().err
 
 
 def test_unified_kernel_image_is_one(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

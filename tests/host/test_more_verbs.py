@@ -104,6 +104,23 @@ def edited(host: PretendHost, **spec: object) -> str:
     return "/tmp/spec.yaml"
 
 
+def test_in_place_switch_works_where_the_sysroot_is_mounted_read_only(host: PretendHost) -> None:
+    switch = " ".join((*BOOTC, "switch", "--mutate-in-place", "quay.io/a/b:2"))
+    read_only = "mount -o remount,bind,ro /sysroot && ! touch /sysroot/x 2>&-"
+    done = host.execute("sh", "-c", f"{read_only} && {switch} && ! touch /sysroot/x 2>&-")
+    assert done.status == 0, done.stderr
+    assert done.stdout.endswith(" to pull from ostree-unverified-registry:quay.io/a/b:2\n")
+    origin = host.root.with_name(f"{host.root.name}.origin").read_text()
+    assert "container-image-reference=ostree-unverified-registry:quay.io/a/b:2\n" in origin
+
+
+def test_in_place_switch_is_for_root(host: PretendHost) -> None:
+    ordinary = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    done = host.execute(*ordinary, *BOOTC, "switch", "--mutate-in-place", "quay.io/a/b:2")
+    assert done.status == 1
+    assert done.stderr.startswith("error: this command requires root privileges")
+
+
 def test_edited_image_is_queued(host: PretendHost) -> None:
     write_image(host.scratch / "tmp/other", host.scratch, version="9")
     image = {"image": "/tmp/other:image", "transport": "oci"}
@@ -192,3 +209,14 @@ def test_changing_specifications_needs_root_and_a_document(host: PretendHost) ->
     (host.scratch / "tmp/no.yaml").write_text("a: [")
     done = host.execute(*BOOTC, "edit", "-f", "/tmp/no.yaml")
     assert done.stderr.startswith("error: The specification is not valid YAML:")
+
+
+def test_system_that_was_taken_over_is_removed_from_a_read_only_sysroot(host: PretendHost) -> None:
+    (host.sysroot / "usr/bin").mkdir(parents=True)
+    (host.sysroot / "etc").mkdir()
+    (host.sysroot / "etc/bootc-destructive-cleanup").touch()
+    command = " ".join((*BOOTC, "internals", "remove-old-system"))
+    done = host.execute("sh", "-c", f"mount -o remount,bind,ro /sysroot && {command}")
+    assert (done.status, done.stderr) == (0, "")
+    assert not (host.sysroot / "usr").exists()
+    assert (host.sysroot / "ostree/repo").exists()

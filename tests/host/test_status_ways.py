@@ -2,7 +2,9 @@
 
 import json
 
-from tests.host.pretend_boot import PretendHost, publish
+import pytest
+
+from tests.host.pretend_boot import BOOTC, PretendHost, publish
 
 _COMPARE = """
 import dataclasses, json
@@ -93,3 +95,17 @@ def test_status_loads_no_libostree_on_a_booted_host(host: PretendHost) -> None:
     )
     done = host.execute("/usr/bin/python3", "-c", code)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\xff\xfe", b"[origin]\ncontainer-image-reference=\xff\n", b"x"]
+)
+def test_damaged_origin_hides_no_system_and_is_named(host: PretendHost, damage: bytes) -> None:
+    name = f"{host.root.name}.origin"
+    host.root.with_name(name).write_bytes(damage)
+    status = host.status()
+    assert status["booted"]["image"] is None
+    assert host.root.name.startswith(status["booted"]["ostree"]["checksum"])
+    done = host.execute(*BOOTC, "rollback")
+    assert done.status == 1
+    assert f"Mend the origin file /ostree/deploy/default/deploy/{name}: " in done.stderr

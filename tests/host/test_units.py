@@ -12,6 +12,7 @@ from tests.host.pretend_boot import CHECKOUT
 _SYSTEM = CHECKOUT / "bootc_build/data/image_root/usr/lib/systemd/system"
 _PRESET = CHECKOUT / "bootc_build/data/image_root/usr/lib/systemd/system-preset/10-bootc.preset"
 _UNITS = (
+    "bootc-destructive-cleanup.service",
     "bootc-fetch-apply-updates.service",
     "bootc-fetch-apply-updates.timer",
     "bootc-status-updated-onboot.target",

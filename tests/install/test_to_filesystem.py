@@ -12,10 +12,11 @@ from bootc_build.onhost import pull
 from bootc_build.onhost.cli.main import main
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install import bootloader, request
+from bootc_build.onhost.oci.manifest import parse_config, parse_manifest
 from bootc_build.onhost.oci.reference import CONTAINER_POLICY, INSECURE, ImageReference
 from bootc_build.onhost.ostree.repo import Repo
 from bootc_build.onhost.ostree.sysroot import open_sysroot
-from tests.host.invented_os import commit_image
+from tests.host.invented_os import commit_image, image_documents
 
 ROOT = "11111111-2222-3333-4444-555555555555"
 BOOT = "66666666-7777-8888-9999-aaaaaaaaaaaa"
@@ -31,7 +32,11 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Install":
         assert image.skopeo == "oci:/src:image"
         return commit_image(tmp_path, repo, kargs=IMAGE_KARGS)
 
+    invented = f"sha256:{'1' * 64}"
+    manifest, config = image_documents("1", invented, invented, 3)
+    described = pull.RemoteImage(invented, parse_manifest(manifest), parse_config(config))
     monkeypatch.setattr(pull, "pull", pulled)
+    monkeypatch.setattr(pull, "probe", lambda _image: described)
     target = tmp_path / "target"
     target.mkdir()
     return Install(target)

@@ -29,6 +29,16 @@ def put(root: Path, path: str, text: str = "content") -> None:
     file.write_text(text)
 
 
+def link(root: Path, path: str, target: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).symlink_to(target)
+
+
+def etc_is_a_file(root: Path) -> None:
+    (root / "etc").rename(root / "usr/lib/etc")
+    put(root, "etc")
+
+
 def replace(path: Path, target: str) -> None:
     path.unlink()
     path.symlink_to(target)
@@ -102,7 +112,29 @@ BROKEN: list[tuple[str, list[str], Callable[[Path], object]]] = [
     ("buildah-injected", ["/etc/hostname"], lambda root: put(root, "etc/hostname", "")),
     ("buildah-injected", ["/etc/resolv.conf"], lambda root: put(root, "etc/resolv.conf", "")),
     ("dropped-hardlink", ["/usr/lib/other-name"], linked_to_tmp),
+    (
+        "bootc-kargs",
+        ["/usr/lib/bootc/kargs.d/20-b.toml"],
+        lambda root: link(root, "usr/lib/bootc/kargs.d/20-b.toml", "/nowhere"),
+    ),
+    (
+        "bootc-kargs",
+        ["/usr/lib/bootc/kargs.d/20-b.toml"],
+        lambda root: (root / "usr/lib/bootc/kargs.d/20-b.toml").mkdir(parents=True),
+    ),
+    (
+        "bound-images",
+        ["/usr/lib/bootc/bound-images.d"],
+        lambda root: put(root, "usr/lib/bootc/bound-images.d"),
+    ),
+    (
+        "bound-images",
+        ["/usr/lib/bootc/bound-images.d"],
+        lambda root: link(root, "usr/lib/bootc/bound-images.d/a.image", "/nowhere"),
+    ),
     ("etc-usretc", ["/usr/etc"], lambda root: put(root, "usr/etc/a")),
+    ("etc-usretc", ["/etc"], lambda root: (root / "etc").rename(root / "usr/lib/etc")),
+    ("etc-usretc", ["/etc"], etc_is_a_file),
     (
         "initramfs",
         [f"/{MODULES}/initramfs.img"],

@@ -25,6 +25,34 @@ def test_a_missing_tag_is_named() -> None:
     assert "registry.test/os:1" in error.fact
 
 
+@pytest.mark.parametrize(
+    ("reference", "fact", "remedy"),
+    [
+        ("oci-archive:{}/bad.tar", "cannot be read: ", "the file was written completely"),
+        ("docker-archive:{}/bad.tar", "cannot be read: ", "the file was written completely"),
+        ("oci-archive:{}/absent.tar", "There is no image 'oci-archive:", "Check the path"),
+        ("dir:{}/absent", "There is no image 'dir:", "Check the path"),
+        ("containers-storage:localhost/none:1", "There is no image 'cont", "podman images"),
+    ],
+)
+def test_local_image_that_cannot_be_read_has_a_remedy_of_its_own(
+    reference: str, fact: str, remedy: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.tar").write_bytes(b"no archive " * 1000)
+    image = ImageReference.parse_transport_qualified(reference.format(tmp_path))
+    with pytest.raises(FetchError) as caught, open_image(image) as opened:
+        opened.manifest()
+    assert fact in caught.value.fact
+    assert remedy in caught.value.remedy
+
+
+def test_docker_daemon_that_does_not_run_is_named() -> None:
+    said = "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?"
+    error = explain(ImageReference("docker-daemon", "os:1"), said, None)
+    assert "the docker daemon does not answer" in error.fact
+    assert "systemctl start docker" in error.remedy
+
+
 def test_refused_credentials_name_registry_and_file() -> None:
     error = explain(IMAGE, "unauthorized: authentication required", Path("/etc/ostree/auth.json"))
     assert isinstance(error, AccessDeniedError)

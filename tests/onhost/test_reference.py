@@ -121,15 +121,27 @@ def test_registry_and_digest_are_found_in_the_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("transport", "name", "expected"),
     [
-        ("h:5000/a/b", "h:5000/a/b:new"),
-        ("h:5000/a/b:old", "h:5000/a/b:new"),
-        ("h/a@sha256:" + "0" * 64, "h/a:new"),
+        ("registry", "h:5000/a/b", "h:5000/a/b:new"),
+        ("registry", "h:5000/a/b:old", "h:5000/a/b:new"),
+        ("registry", "h/a@sha256:" + "0" * 64, "h/a:new"),
+        ("containers-storage", "localhost/a:old", "localhost/a:new"),
+        ("docker-daemon", "a:old", "a:new"),
+        ("oci", "/var/os:old", "/var/os:new"),
+        ("oci", "/var/os", "/var/os:new"),
+        ("oci-archive", "/var/os.tar:quay.io/a:b", "/var/os.tar:new"),
     ],
 )
-def test_another_tag_keeps_the_repository(name: str, expected: str) -> None:
-    assert ImageReference("registry", name).with_tag("new").name == expected
+def test_another_tag_keeps_the_repository(transport: str, name: str, expected: str) -> None:
+    assert ImageReference(transport, name).with_tag("new").name == expected
+
+
+@pytest.mark.parametrize("transport", ["registry", "oci", "containers-storage"])
+@pytest.mark.parametrize("tag", ["", "a b", "a/b", "x" * 129])
+def test_what_is_no_tag_is_refused(transport: str, tag: str) -> None:
+    with pytest.raises(UsageError, match="is no tag"):
+        ImageReference(transport, "a").with_tag(tag)
 
 
 def test_a_folder_has_no_tags() -> None:

@@ -4,51 +4,15 @@ A link ends in ``.image`` or ``.container`` and leads to a file of that kind (po
 only ``Image=`` is read. Rules and refusals are upstream's; where a link or a value is wrong, the file is named.
 """
 
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import Final, Protocol
+from pathlib import PurePosixPath
+from typing import Final
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.image_tree import Tree, drop_in_names, resolve
 
 DIRECTORY: Final = "usr/lib/bootc/bound-images.d"
 _SECTIONS: Final = {".image": "Image", ".container": "Container"}
-_MOST_LINKS: Final = 40
 _NESTED: Final = (".image", ".build")
-
-
-class Tree(Protocol):
-    """A root directory, or a commit that becomes one; paths are relative to it."""
-
-    def names(self, directory: str) -> Sequence[str]:
-        """What is in a directory; nothing where there is none."""
-
-    def link(self, path: str) -> str | None:
-        """Where a symbolic link leads; None for what is none."""
-
-    def text(self, path: str) -> str | None:
-        """Text of a regular file; None where there is none."""
-
-
-class Root:
-    """A root directory of this machine."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def names(self, directory: str) -> Sequence[str]:
-        """See `Tree`."""
-        folder = self._path / directory
-        return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-
-    def link(self, path: str) -> str | None:
-        """See `Tree`."""
-        place = self._path / path
-        return str(place.readlink()) if place.is_symlink() else None
-
-    def text(self, path: str) -> str | None:
-        """See `Tree`."""
-        place = self._path / path
-        return place.read_text() if place.is_file() else None
 
 
 def bound_images(tree: Tree) -> tuple[str, ...]:
@@ -58,8 +22,8 @@ def bound_images(tree: Tree) -> tuple[str, ...]:
         UserError: a link or the file that it leads to is wrong.
     """
     images: dict[str, None] = {}
-    for name in sorted(tree.names(DIRECTORY)):
-        path = f"{DIRECTORY}/{name}"
+    for name in drop_in_names(tree, DIRECTORY):
+        path = f"{resolve(tree, DIRECTORY)}/{name}"
         section = _SECTIONS.get(PurePosixPath(name).suffix)
         if tree.link(path) is None:
             raise UserError(
@@ -78,35 +42,6 @@ def bound_images(tree: Tree) -> tuple[str, ...]:
             )
         images[_image(text, section, f"/{path}")] = None
     return tuple(images)
-
-
-def resolve(tree: Tree, path: str) -> str:
-    """Follow all links of a path inside a tree; absolute ones begin at its root.
-
-    Raises:
-        UserError: links go in a circle.
-    """
-    pending = [*reversed(PurePosixPath(path).parts)]
-    found: list[str] = []
-    followed = 0
-    while pending:
-        part = pending.pop()
-        if part in ("/", "."):
-            continue
-        if part == "..":
-            del found[-1:]
-            continue
-        target = tree.link("/".join((*found, part)))
-        if target is None:
-            found.append(part)
-            continue
-        followed += 1
-        if followed > _MOST_LINKS:
-            raise UserError(f"/{path} leads through a circle of symbolic links.")
-        if target.startswith("/"):
-            found.clear()
-        pending += reversed(PurePosixPath(target).parts)
-    return "/".join(found)
 
 
 def parse_unit(text: str) -> dict[tuple[str, str], str]:

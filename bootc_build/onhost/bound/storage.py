@@ -23,6 +23,7 @@ STORAGE: Final = "ostree/bootc/storage"
 _ALIAS: Final = Path("/run/bootc/storage")
 _RUN: Final = Path("/run/bootc/storage-run")
 _NO_AUTH: Final = Path("/run/bootc/no-auth.json")
+_NO_IMAGE: Final = "does not resolve to an image ID"  # skopeo's words
 _PODMAN_REMEDY: Final = (
     "The image binds container images, so it has to bring podman: install it in the Containerfile."
 )
@@ -138,12 +139,32 @@ def copy_stored(sysroot: Path, images: Sequence[str], progress: Progress) -> Non
         storage.images()
         for image in images:
             progress.step(f"Copying bound image {image}")
-            copy = ["skopeo", "copy", "--quiet", "--remove-signatures", "--insecure-policy"]
-            process.run(
-                [*copy, f"containers-storage:{image}", f"{storage.reference}{image}"],
-                remedy=f"Pull it on the host first: podman pull {image}; "
-                "or install with --bound-images pull or skip.",
-            )
+            _copy(storage, image, "or install with --bound-images pull or skip")
+
+
+def copy_one(sysroot: Path, image: str, progress: Progress) -> None:
+    """Copy an image from the host's own container storage into a sysroot's, bound or not.
+
+    Raises:
+        UserError: it is not there.
+    """
+    with open_storage(sysroot) as storage:
+        storage.images()  # as above
+        progress.step(f"Copying image {image}")
+        _copy(storage, image)
+
+
+def _copy(storage: BoundStorage, image: str, otherwise: str = "") -> None:
+    first = ["skopeo", "copy", "--quiet", "--remove-signatures", "--insecure-policy"]
+    names = [f"containers-storage:{image}", f"{storage.reference}{image}"]
+    pull_it = f"Pull it on the host first: podman pull {image}"
+    remedy = f"{pull_it}; {otherwise}." if otherwise else pull_it
+    try:
+        process.run([*first, *names], remedy=remedy)
+    except process.CommandError as error:
+        if _NO_IMAGE not in error.tail:
+            raise
+        raise UserError(f"There is no image '{image}' in podman's storage.", remedy) from error
 
 
 def prune(sysroot: Path, needed: Iterable[str]) -> int:

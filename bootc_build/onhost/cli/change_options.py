@@ -33,8 +33,8 @@ def add_soft_reboot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--soft-reboot",
         choices=("required", "auto"),
-        help="restart without the firmware and the kernel where that is possible: fail, or restart "
-        "regularly, where it is not",
+        help="required fails, because no system here is capable of a soft reboot; auto changes nothing: "
+        "with --apply, the reboot is a regular one",
     )
 
 
@@ -51,5 +51,5 @@ def check_soft_reboot(args: argparse.Namespace, deployment: str) -> None:
     if args.soft_reboot == "required":
         raise UserError(
             f"Soft reboot was required but {deployment} deployment is not soft-reboot capable",
-            "Leave it out, or use --soft-reboot=auto, which restarts regularly here.",
+            "Leave it out: with --apply, the reboot is a regular one.",
         )

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     from bootc_build.onhost.host import stored  # noqa: PLC0415 - libostree takes time
 
-    images = stored.list_images(args.type)
+    images = stored.list_images(args.type, say)
     if args.format == "json":
         rows = [{"image_type": each.kind, "image": each.image} for each in images]
         print(json.dumps(rows, indent=2))
@@ -77,7 +77,7 @@ def _pull_from_default(args: argparse.Namespace) -> int:
     from bootc_build.onhost.host.booted import open_for_change  # noqa: PLC0415
 
     with open_for_change(say) as system:
-        storage.copy_stored(system.sysroot.path, [args.image], TextProgress())
+        storage.copy_one(system.sysroot.path, args.image, TextProgress())
     return 0
 
 

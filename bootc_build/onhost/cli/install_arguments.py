@@ -111,6 +111,11 @@ def _to_existing_root(verbs: "argparse._SubParsersAction[argparse.ArgumentParser
     existing.add_argument(
         "--acknowledge-destructive", action="store_true", help="do not wait for second thoughts"
     )
+    existing.add_argument(
+        "--cleanup",
+        action="store_true",
+        help="remove at the first boot what the old system was made of; what belongs to people stays",
+    )
     _source_arguments(existing)
     _target_arguments(existing)
     _system_arguments(existing)
@@ -200,3 +205,5 @@ def _system_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="firmware to boot from: bios, uefi or both with a comma (default: all there are)",
     )
+    # Upstream's, for a file of bootupd's, which is not used here.
+    parser.add_argument("--bootupd-skip-boot-uuid", action="store_true", help=argparse.SUPPRESS)

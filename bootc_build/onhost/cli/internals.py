@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     verbs.add_parser("cleanup", help="remove what no deployment needs")
     verbs.add_parser("boot-complete", help="this boot is complete: its deployment is good")
+    verbs.add_parser("remove-old-system", help="after install to-existing-root --cleanup")
     fell_back = verbs.add_parser("boot-fell-back", help="keep what the boot menu fell back to")
     fell_back.add_argument("why", choices=("tries", "kernel"), help="as the boot menu says")
 
@@ -47,7 +48,26 @@ def run(args: argparse.Namespace) -> int:
         return _boot_complete()
     if args.internals_verb == "boot-fell-back":
         return _boot_fell_back(args.why)
+    if args.internals_verb == "remove-old-system":
+        return _remove_old_system()
     return _cleanup()
+
+
+def _remove_old_system() -> int:
+    from bootc_build.onhost.host.running import require_booted_host  # noqa: PLC0415
+    from bootc_build.onhost.install.leftovers import remove_old_system  # noqa: PLC0415
+    from bootc_build.onhost.ostree.mounts import (  # noqa: PLC0415
+        enter_private_mounts,
+        make_writable,
+    )
+
+    require_booted_host()
+    enter_private_mounts()
+    make_writable("/sysroot")
+    problems = remove_old_system(Path("/sysroot"))
+    for each in problems:
+        say(f"cannot be removed: {each}")
+    return 1 if problems else 0
 
 
 def _boot_complete() -> int:

@@ -7,9 +7,11 @@ argparse, which would take a third of their time.
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, cast
 
 from bootc_build.onhost.errors import UsageError, UserError
+from bootc_build.onhost.output_streams import flush_output, forgive_closed_readers
 from bootc_build.onhost.packages import find_packages
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ def build_parser(only: str | None = None) -> "argparse.ArgumentParser":
         prog="bootc",
         description="Boot, upgrade and roll back a system that is shipped as a container image.",
     )
-    parser.add_argument("--version", action="version", version=f"bootc {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"bootc {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, summary in VERBS.items():
         aliases = [alias for alias, verb in _ALIASES.items() if verb == name]
@@ -82,6 +84,9 @@ def build_parser(only: str | None = None) -> "argparse.ArgumentParser":
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bootc`` with ``argv`` (the process's own by default) and return its exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    forgive_closed_readers()
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     if arguments[:1] == ["status"]:
         from bootc_build.onhost.cli import status  # noqa: PLC0415 - see the module's docstring
 
@@ -109,10 +114,10 @@ def _lacking_package(error: Exception) -> str | None:
 
 def _explained(verb: Callable[[], int]) -> int:
     try:
-        return verb()
+        status = verb()
+        flush_output()
     except UserError as error:
-        sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr)
+        _say_error(str(error))
         return 2 if isinstance(error, UsageError) else 1
     except (ImportError, ValueError) as error:
         # A plain host that got the agent as one file need not have what the agent speaks to.
@@ -127,8 +132,24 @@ def _explained(verb: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 0
+    except OSError as error:
+        _say_error(_described(error))
+        return 1
+    return status
+
+
+def _say_error(text: str) -> None:
+    with suppress(UserError):
+        flush_output()  # what was printed before comes first
+    print(f"error: {text}", file=sys.stderr)
+
+
+def _described(error: OSError) -> str:
+    """What the system refused, with the file where there is one."""
+    if isinstance(error, BrokenPipeError):  # that of standard output is forgiven
+        return "A program that was started ended before it had read its input."
+    files = [str(each) for each in (error.filename, error.filename2) if each is not None]
+    return ": ".join([*files, error.strerror or str(error)])
 
 
 if __name__ == "__main__":

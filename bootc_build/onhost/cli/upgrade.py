@@ -52,14 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Upgrade."""
-    from bootc_build.onhost.errors import UsageError  # noqa: PLC0415
-
-    if args.from_downloaded and (args.check or args.download_only):
-        raise UsageError("--from-downloaded goes with neither --check nor --download-only.")
-    if args.format == "json" and not args.check:
-        raise UsageError("--format=json goes with --check only.")
-    if args.soft_reboot and args.check:
-        raise UsageError("--soft-reboot does not go with --check, which changes nothing.")
+    _check_combination(args)
     progress = chosen_progress(args)
     check_soft_reboot(args, "staged")
     from bootc_build.onhost.host import upgrade  # noqa: PLC0415
@@ -86,11 +79,30 @@ def run(args: argparse.Namespace) -> int:
                 print_queued(done.queued)
             if done.changes is not None:
                 print(done.changes.display)
-            wants_reboot = done.queued is not None or system.slots.staged is not None
+            # As it is now: what was queued before may have been dropped.
+            staged = system.sysroot.staged()
+            wants_reboot = staged is not None and not staged.locked
     # Outside the block: the lock is free for what writes the boot entries at shutdown.
     if args.apply and wants_reboot:
         reboot()
     return 0
+
+
+def _check_combination(args: argparse.Namespace) -> None:
+    from bootc_build.onhost.errors import UsageError  # noqa: PLC0415
+
+    for option in ("check", "download_only", "tag", "retry_failed"):
+        if args.from_downloaded and getattr(args, option):
+            spelled = f"--{option.replace('_', '-')}"
+            raise UsageError(
+                f"--from-downloaded does not go with {spelled}: it releases what is queued, as it is."
+            )
+    if args.check and args.retry_failed:
+        raise UsageError("--retry-failed does not go with --check, which queues nothing.")
+    if args.format == "json" and not args.check:
+        raise UsageError("--format=json goes with --check only.")
+    if args.soft_reboot and args.check:
+        raise UsageError("--soft-reboot does not go with --check, which changes nothing.")
 
 
 def _print_found(found: "upgrade.Found", form: str) -> None:
@@ -99,6 +111,11 @@ def _print_found(found: "upgrade.Found", form: str) -> None:
         return
     if found.update is None:
         print(f"No changes in: {found.image.skopeo}")
+        if found.withdrawn is not None:
+            print(
+                f"It is the booted image again; {found.withdrawn.manifest_digest} is still queued, "
+                "and dropped by: bootc upgrade"
+            )
         return
     print(f"Update available for: {found.image.skopeo}")
     if found.update.config.version is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import boot_count, boot_record, signals
 from bootc_build.onhost.host.document import format_time
+from bootc_build.onhost.host.next_boot import announce
 from bootc_build.onhost.host.running import read_slots
 from bootc_build.onhost.host.status import tracked_image
 from bootc_build.onhost.ostree.metadata import Commits, ImageMetadata, load_image_metadata
@@ -75,7 +76,7 @@ def keep_fall_back(system: "BootedSystem", why: str) -> boot_record.FailedImage 
             "BOOTC_OSTREE_COMMIT": failed.checksum,
         },
     )
-    signals.status_changed(system.sysroot.path)
+    announce(system.sysroot)
     return found
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.host.kargs import KARGS_DIRECTORY, image_kargs
+from bootc_build.onhost.host.kargs import kargs_of
+from bootc_build.onhost.image_tree import RootTree
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,7 @@ def inspect_root(root: Path) -> Inspection:
     """
     if not root.is_dir():
         raise UserError(f"{root} is not a directory.", "Name the root of an image with --rootfs.")
-    folder = root / KARGS_DIRECTORY
-    files = sorted(folder.glob("*.toml")) if folder.is_dir() else []
-    arguments = image_kargs({file.name: file.read_text() for file in files})
+    arguments = kargs_of(RootTree(root))
     unified = sorted((root / "boot/EFI/Linux").glob("*.efi"))
     if unified:
         return Inspection(arguments, unified[0].stem, unified=True)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.image_tree import Tree, drop_in_names, resolve
 
 KARGS_DIRECTORY = "usr/lib/bootc/kargs.d"
 _KNOWN_KEYS = {"kargs", "match-architectures"}
@@ -65,6 +66,30 @@ def parse_kargs_file(text: str, where: str, architecture: str) -> Arguments:
     if architecture not in table.get("match-architectures", [architecture]):
         return ()
     return tuple(part for item in table["kargs"] for part in split_command_line(item))
+
+
+def file_text(tree: Tree, name: str) -> str:
+    """The text of a ``kargs.d`` file, or of the one that it links to.
+
+    Raises:
+        UserError: it leads nowhere, is no file or not UTF-8.
+    """
+    path = f"{KARGS_DIRECTORY}/{name}"
+    text = tree.text(resolve(tree, path))
+    if text is None:
+        what = "leads to no file" if tree.link(path) is not None else "is not a file"
+        raise UserError(f"/{path} {what}.", "Make it one, or remove it, in the Containerfile.")
+    return text
+
+
+def kargs_of(tree: Tree) -> Arguments:
+    """All arguments of an image's ``kargs.d``.
+
+    Raises:
+        UserError: the directory or a file in it is wrong; it names the file.
+    """
+    names = drop_in_names(tree, KARGS_DIRECTORY)
+    return image_kargs({name: file_text(tree, name) for name in names if name.endswith(".toml")})
 
 
 def image_kargs(files: Mapping[str, str], architecture: str | None = None) -> Arguments:

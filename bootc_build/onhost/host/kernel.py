@@ -1,4 +1,4 @@
-"""Whether an image can boot as far as its files tell: one whole kernel, with its initramfs.
+"""Whether an image can boot as far as its files tell: one whole kernel, with its initramfs, and an /etc.
 
 libostree deploys a kernel without an initramfs or without its end too, and takes any of several kernels: the
 machine would be found not to boot when it is too late.
@@ -53,4 +53,19 @@ def check_kernel(repo: "Repo", commit: str) -> None:
             f"The kernel of the image is not whole: /{path} has {size} bytes, and its header tells of "
             f"{whole_length(head)}.",
             "Install its package again in the Containerfile, and build the image anew.",
+        )
+
+
+def check_etc(repo: "Repo", commit: str) -> None:
+    """Refuse a commit from which no /etc could be made.
+
+    Raises:
+        UserError: there is none, or it is no directory.
+    """
+    from bootc_build.onhost.ostree.files import CommitTree  # noqa: PLC0415 - libostree takes time
+
+    if not CommitTree(repo, commit).is_directory("etc"):
+        raise UserError(
+            "/etc of the image is missing, or no directory.",
+            "Build it on a bootable base image, and leave its /etc a directory.",
         )

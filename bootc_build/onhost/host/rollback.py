@@ -1,11 +1,9 @@
 """Boot the previous system next; a second time, boot the present one after all."""
 
-from contextlib import suppress
-
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import signals
 from bootc_build.onhost.host.booted import BootedSystem
-from bootc_build.onhost.ostree.metadata import load_image_metadata
+from bootc_build.onhost.host.next_boot import announce, digest_of
 
 
 def rollback(system: BootedSystem) -> bool:
@@ -25,12 +23,7 @@ def rollback(system: BootedSystem) -> bool:
     reverting = slots.rollback_queued
     pair = (slots.booted, slots.rollback) if reverting else (slots.rollback, slots.booted)
     next_boot = pair[0]
-    repo = system.sysroot.repo
-    metadata = None
-    # What the image was is only told; a system whose commit is damaged is still better than one that fails.
-    with suppress(UserError):
-        metadata = load_image_metadata(repo, next_boot.checksum)
-    digest = next_boot.checksum if metadata is None else metadata.manifest_digest
+    digest = digest_of(system.sysroot.repo, next_boot)
     system.sysroot.write_order([*pair, *slots.other])
     signals.journal(
         f"Rolling back to image: {digest}",
@@ -41,9 +34,5 @@ def rollback(system: BootedSystem) -> bool:
             "BOOTC_ROLLBACK_TYPE": "revert" if reverting else "rollback",
         },
     )
-    if reverting:
-        signals.no_reboot_required()
-    else:
-        signals.reboot_required(digest)
-    signals.status_changed(system.sysroot.path)
+    announce(system.sysroot)
     return not reverting

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.host import boot_record, bound, kargs, preflight, signals
+from bootc_build.onhost.host import boot_record, bound, kargs, preflight
 from bootc_build.onhost.host.booted import BootedSystem
 from bootc_build.onhost.host.cleanup import clean_up
-from bootc_build.onhost.host.kernel import check_kernel
+from bootc_build.onhost.host.kernel import check_etc, check_kernel
+from bootc_build.onhost.host.next_boot import announce
 from bootc_build.onhost.host.origin import Origin
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.progress import Part, Progress, Steps
@@ -43,9 +44,9 @@ class Queued:
 
 
 def _image_kargs(repo: "Repo", commit: str) -> kargs.Arguments:
-    from bootc_build.onhost.ostree.files import read_text_files  # noqa: PLC0415
+    from bootc_build.onhost.ostree.files import CommitTree  # noqa: PLC0415
 
-    return kargs.image_kargs(read_text_files(repo, commit, kargs.KARGS_DIRECTORY))
+    return kargs.kargs_of(CommitTree(repo, commit))
 
 
 def _present_kargs(sysroot: "Sysroot", deployment: "Deployment") -> kargs.Arguments:
@@ -54,8 +55,24 @@ def _present_kargs(sysroot: "Sysroot", deployment: "Deployment") -> kargs.Argume
         return _image_kargs(sysroot.repo, deployment.checksum)
     folder = sysroot.path / deployment.path / kargs.KARGS_DIRECTORY
     with suppress(UserError, OSError, UnicodeDecodeError):
-        return kargs.image_kargs({file.name: file.read_text() for file in folder.glob("*.toml")})
+        files = {file.name: file.read_text() for file in folder.glob("*.toml") if file.is_file()}
+        return kargs.image_kargs(files)
     return ()  # unknown, so all arguments stay: a way out of a damaged system matters more
+
+
+def arguments_for(system: BootedSystem, commit: str) -> kargs.Arguments:
+    """The kernel arguments of a new deployment of an image: the host's own, and those of the image's kargs.d.
+
+    Raises:
+        UserError: a kargs.d file of the image is wrong.
+    """
+    # What was queued meanwhile may have arguments that the owner changed; /etc is the booted one's.
+    current = system.slots.staged or system.slots.booted
+    return kargs.upgraded(
+        kargs.of_deployment(current.options),
+        _present_kargs(system.sysroot, current),
+        _image_kargs(system.sysroot.repo, commit),
+    )
 
 
 def wait_until_settled(
@@ -114,15 +131,10 @@ def stage(
     progress.task(_steps(digest, 0))
     repo = system.sysroot.repo
     check_kernel(repo, pulled.merge_commit)
+    check_etc(repo, pulled.merge_commit)
     progress.task(_steps(digest, 1))
     bound.fetch(system.sysroot, pulled.merge_commit, progress)
-    # What was queued meanwhile may have arguments that the owner changed; /etc is the booted one's.
-    current = system.slots.staged or system.slots.booted
-    new = kargs.upgraded(
-        kargs.of_deployment(current.options),
-        _present_kargs(system.sysroot, current),
-        _image_kargs(repo, pulled.merge_commit),
-    )
+    new = arguments_for(system, pulled.merge_commit)
     origin = Origin.parse(system.slots.booted.origin).tracking(image.to_origin())
     progress.task(_steps(digest, 2))
     queue(
@@ -162,7 +174,7 @@ def queue(
         commit: what to deploy.
         origin: what the new deployment tracks.
         arguments: the whole kernel command line, without ``ostree=``.
-        digest: what those are told who watch for reboots that are required.
+        digest: by which the preflight's report names it.
         hold: keep it from being booted until it is released.
         before_cleanup: called when it is queued, before what is not needed any more goes.
         say: told what the preflight warns of.
@@ -193,5 +205,4 @@ def queue(
     boot_record.forget_finalize_failure()
     before_cleanup()
     clean_up(sysroot)
-    signals.reboot_required(digest)
-    signals.status_changed(sysroot.path)
+    announce(sysroot)

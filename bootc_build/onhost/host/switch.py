@@ -1,5 +1,6 @@
 """Track another image."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +12,10 @@ from bootc_build.onhost.host.origin import Origin
 from bootc_build.onhost.host.stage import Queued, stage
 from bootc_build.onhost.host.status import reference_status
 from bootc_build.onhost.oci.reference import ImageReference
+from bootc_build.onhost.ostree.mounts import enter_private_mounts, make_writable
 from bootc_build.onhost.progress import Progress
 
-_DEPLOYMENTS: Final = Path("/sysroot/ostree/deploy")
+_SYSROOT: Final = Path("/sysroot")
 
 
 def switch(
@@ -46,21 +48,31 @@ def switch(
     return stage(system, target, pulled, progress=progress)
 
 
-def mutate_in_place(target: ImageReference, deployments: Path = _DEPLOYMENTS) -> str:
+def mutate_in_place(target: ImageReference, sysroot: Path = _SYSROOT) -> str:
     """Make the newest deployment track an image, without fetching it; returns the deployment's name.
 
-    For installers that run in a system that is not booted yet: it works on files alone.
+    For installers that run in a system that is not booted yet: it works on files alone. Where that system is
+    booted, its /sysroot is read-only, and made writable for this process.
 
     Raises:
-        UserError: there is no deployment.
+        UserError: not root, there is no deployment, or its origin cannot be written.
     """
+    if os.geteuid() != 0:
+        raise UserError("this command requires root privileges", "Run it as root or with sudo.")
+    deployments = sysroot / "ostree/deploy"
     roots = [path for path in deployments.glob("*/deploy/*") if path.is_dir()]
     if not roots:
         raise UserError(f"There is no deployment below {deployments}.", "Install the system first.")
     newest = max(roots, key=lambda path: path.stat().st_mtime)
     file = newest.with_name(f"{newest.name}.origin")
-    origin = Origin.parse(file.read_text()) if file.exists() else Origin({})
-    new = file.with_name(f"{file.name}.new")
-    new.write_text(origin.tracking(target.to_origin()).serialise())
-    new.replace(file)
+    if os.statvfs(newest.parent).f_flag & os.ST_RDONLY:
+        enter_private_mounts()
+        make_writable(os.fspath(sysroot))
+    try:
+        text = file.read_text(errors="replace") if file.exists() else ""
+        new = file.with_name(f"{file.name}.new")
+        new.write_text(Origin.parse(text).tracking(target.to_origin()).serialise())
+        new.replace(file)
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}.") from error
     return newest.name

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING
 
 from bootc_build.onhost import pull
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.host import boot_record, preflight
+from bootc_build.onhost.host import boot_record, preflight, signals
 from bootc_build.onhost.host.booted import BootedSystem
 from bootc_build.onhost.host.bring import bring
 from bootc_build.onhost.host.changes import LayerChanges, layer_changes
 from bootc_build.onhost.host.cleanup import tidy
+from bootc_build.onhost.host.next_boot import announce
 from bootc_build.onhost.host.stage import Queued, stage
 from bootc_build.onhost.host.status import is_incompatible, tracked_image
 from bootc_build.onhost.host.verdict import Verdict
+from bootc_build.onhost.host.withdraw import withdraw
 from bootc_build.onhost.oci.manifest import ImageManifest
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.ostree.metadata import ImageMetadata, load_image_metadata
@@ -21,7 +23,10 @@ from bootc_build.onhost.progress import Progress
 if TYPE_CHECKING:
     from bootc_build.onhost.ostree.deployment import Deployment
 
-_CACHED = "ostree-ext.cached."
+_CACHED_NAMES = tuple(
+    f"ostree-ext.cached.{name}" for name in ("manifest-digest", "manifest", "config")
+)
+_NO_UPDATE = "No update available."
 _DOWNLOAD_ONLY = "Image downloaded, but will not be applied on reboot"
 _RELEASED = "Staged deployment will now be applied on reboot"
 
@@ -36,6 +41,7 @@ class Found:
         changes: layers and bytes that differ.
         failed: what is remembered of it, where it was fallen back from.
         verdict: what stands against it, as far as can be told.
+        withdrawn: what is queued although the tracked image is the booted one again.
     """
 
     image: ImageReference
@@ -43,6 +49,7 @@ class Found:
     changes: LayerChanges | None = None
     failed: boot_record.FailedImage | None = None
     verdict: Verdict | None = None
+    withdrawn: ImageMetadata | None = None
 
     def to_dict(self) -> dict[str, object]:
         """For programs."""
@@ -55,7 +62,13 @@ class Found:
                 "failed": None if self.failed is None else self.failed.to_dict(),
                 "preflight": None if self.verdict is None else self.verdict.to_dict(),
             }
-        return {"image": self.image.display, "update": update}
+        withdrawn = None
+        if self.withdrawn is not None:
+            withdrawn = {
+                "imageDigest": self.withdrawn.manifest_digest,
+                "version": self.withdrawn.config.version,
+            }
+        return {"image": self.image.display, "update": update, "withdrawn": withdrawn}
 
 
 @dataclass(frozen=True)
@@ -114,22 +127,32 @@ def check(system: BootedSystem, image: ImageReference) -> Found:
     remote = pull.probe(image)
     booted = _metadata(system, system.slots.booted)
     staged = _metadata(system, system.slots.staged)
-    repo = system.sysroot.repo
-    commit = system.slots.booted.checksum
-    names = ("manifest-digest", "manifest", "config")
     if _same(booted, remote.manifest_digest, remote.manifest):
-        if repo.detached_metadata(commit):
-            repo.update_detached_metadata(commit, {_CACHED + name: None for name in names})
-        return Found(image, None)
-    values = (remote.manifest_digest, remote.manifest.text, remote.config.text)
-    repo.update_detached_metadata(
-        commit, {_CACHED + name: value for name, value in zip(names, values, strict=True)}
-    )
+        _remember(system, None)
+        withdrawn = None
+        if image == tracked_image(system.slots.booted):
+            withdrawn = None if _same(staged, remote.manifest_digest, remote.manifest) else staged
+        return Found(image, None, withdrawn=withdrawn)
+    _remember(system, remote)
     if _same(staged, remote.manifest_digest, remote.manifest):
         return Found(image, None)
     changes = None if booted is None else layer_changes(booted, remote)
     verdict = preflight.foresee(system, image, remote)
     return Found(image, remote, changes, _find_failed(remote), verdict)
+
+
+def _remember(system: BootedSystem, remote: pull.RemoteImage | None) -> None:
+    """Lay what was found beside the booted commit, for `status`, and tell who watches that, if it is another."""
+    repo = system.sysroot.repo
+    commit = system.slots.booted.checksum
+    found: dict[str, str | None] = dict.fromkeys(_CACHED_NAMES)
+    if remote is not None:
+        values = (remote.manifest_digest, remote.manifest.text, remote.config.text)
+        found = dict(zip(_CACHED_NAMES, values, strict=True))
+    before = repo.detached_metadata(commit)
+    if any(before.get(name) != value for name, value in found.items()):
+        repo.update_detached_metadata(commit, found)
+        signals.status_changed(system.sysroot.path)
 
 
 def _find_failed(described: pull.RemoteImage | pull.PulledImage) -> boot_record.FailedImage | None:
@@ -166,6 +189,8 @@ def upgrade(
     Raises:
         UserError: it cannot be fetched, imported or staged.
     """
+    if download_only:
+        system.sysroot.check_can_hold()  # or all would be fetched first
     if boot_record.read_failed() and not retry_failed:
         failed = _find_failed(pull.probe(image))
         if failed is not None:
@@ -180,8 +205,15 @@ def upgrade(
         return _keep_staged(system, staged, download_only=download_only)
     if _same(booted, pulled.manifest_digest, pulled.manifest):
         system.sysroot.repo.forget_unfinished()
-        tidy(system.sysroot)
-        return Upgraded(message="No update available.")
+        if staged is None:
+            tidy(system.sysroot)
+            return Upgraded(message=_NO_UPDATE)
+        if image == tracked_image(system.slots.booted):
+            queued, message = withdraw(
+                system, staged, image, pulled, progress=progress, hold=download_only
+            )
+            return Upgraded(queued, message=f"{_NO_UPDATE}\n{message}")
+        # Another image is followed than the booted one, and it has to be queued for that.
     changes = None if booted is None else layer_changes(booted, pulled)
     queued = stage(system, image, pulled, progress=progress, hold=download_only)
     boot_record.forget(pulled.manifest_digest)
@@ -192,6 +224,7 @@ def _keep_staged(system: BootedSystem, staged: "Deployment", *, download_only: b
     if staged.locked == download_only:
         return Upgraded(message="Staged update present, not changed")
     system.sysroot.change_hold(staged)
+    announce(system.sysroot)
     return Upgraded(message=_DOWNLOAD_ONLY if download_only else _RELEASED)
 
 
@@ -199,12 +232,14 @@ def release_downloaded(system: BootedSystem) -> str:
     """Let the next boot use what was downloaded; says what it did.
 
     Raises:
-        UserError: nothing is queued.
+        UserError: nothing is queued, or rpm-ostree changed the system.
     """
+    tracked(system)
     staged = system.slots.staged
     if staged is None:
         raise UserError("No staged deployment found.", "Download one with: bootc upgrade")
     if not staged.locked:
         return "Staged deployment is already set to apply on reboot"
     system.sysroot.change_hold(staged)
+    announce(system.sysroot)
     return _RELEASED

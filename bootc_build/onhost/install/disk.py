@@ -18,7 +18,7 @@ from bootc_build.onhost import process
 from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.install import device, encryption, firmware
 from bootc_build.onhost.install.bootsector import SECTOR
-from bootc_build.onhost.install.filesystem import install_to_filesystem
+from bootc_build.onhost.install.filesystem import check_request, install_to_filesystem
 from bootc_build.onhost.install.request import InstallRequest
 from bootc_build.onhost.ostree.mounts import enter_private_mounts
 from bootc_build.onhost.progress import Progress
@@ -109,7 +109,8 @@ def install_to_disk(target: DiskTarget, wanted: InstallRequest, progress: Progre
         progress: hears of the steps.
 
     Raises:
-        UserError: the disk is in use, not empty, too small; a program is missing; as `install_to_filesystem`.
+        UserError: the disk is in use, not empty, too small; a program is missing; as `check_request` and
+            `install_to_filesystem`.
     """
     if os.geteuid() != 0:
         raise UserError("Installing needs root.", "Run the command as root or with sudo.")
@@ -122,6 +123,7 @@ def install_to_disk(target: DiskTarget, wanted: InstallRequest, progress: Progre
     if target.encrypted:
         _check_encryption(target)
     _check_free(disk, wipe=target.wipe)
+    check_request(wanted)
     progress.step(f"Partitioning {target.path}")
     # What an encrypted volume holds cannot be enlarged together with its partition.
     script = partition_script(root_type, target.root_mib, grows=not target.encrypted)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from bootc_build.onhost import process, pull
 from bootc_build.onhost.bound import storage
-from bootc_build.onhost.bound.spec import Root, bound_images
+from bootc_build.onhost.bound.spec import bound_images
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host import kargs
-from bootc_build.onhost.host.kernel import check_kernel
+from bootc_build.onhost.host.kernel import check_etc, check_kernel
 from bootc_build.onhost.host.origin import Origin
+from bootc_build.onhost.image_tree import RootTree
 from bootc_build.onhost.install import bootloader, firmware, layers, request, takeover
 from bootc_build.onhost.install.request import InstallRequest
 from bootc_build.onhost.oci.manifest import ANNOTATION_CREATED
@@ -53,28 +54,44 @@ def check_target(root: Path, *, imported_layers: bool = False) -> None:
             if entry.name not in _TOLERATED or not entry.is_dir():
                 raise UserError(
                     f"The target {root} is not empty: {entry} is there.",
-                    "Install into an empty directory or a fresh file system.",
+                    "Install into an empty directory or a fresh file system, "
+                    "or lose what is there with --replace=wipe.",
                 )
             if entry.name != "lost+found":
                 pending.append(entry)
 
 
-def install_to_filesystem(wanted: InstallRequest, progress: Progress) -> None:
-    """Install; see `InstallRequest`. The target is known to be free, or somebody else's system is kept.
+def check_request(wanted: InstallRequest) -> None:
+    """Make sure, before the target is touched, that what is asked for can be done.
 
     Raises:
-        UserError: the image cannot be had or is not bootable, it lacks its boot loader, libostree failed.
+        UserError: the image cannot be had, is no system for this machine, or lacks its boot loader.
+        UsageError: the stateroot or what is mounted at /boot cannot be named so.
+    """
+    request.check_stateroot(wanted.stateroot)
+    if wanted.boot_mount_spec:
+        request.fstab("", wanted.boot_mount_spec)
+    bootloader.check(wanted.bootloaders)
+    pull.check_bootable(wanted.source, pull.probe(wanted.source).config)
+
+
+def install_to_filesystem(wanted: InstallRequest, progress: Progress) -> None:
+    """Install; see `InstallRequest`, which `check_request` was asked about.
+
+    The target is known to be free, or somebody else's system is kept.
+
+    Raises:
+        UserError: the image cannot be fetched or is not bootable, libostree failed.
     """
     if os.geteuid() != 0:
         raise UserError("Installing needs root.", "Run the command as root or with sudo.")
-    bootloader.check(wanted.bootloaders)
     os.umask(0o022)
     if not wanted.finalize:
         # Read by libostree when a sysroot is opened. An immutable flag could neither be copied by
         # mke2fs nor removed with the scratch tree; and a scratch tree need not survive a power cut.
         os.environ["OSTREE_SYSROOT_DEBUG"] = "mutable-deployments"
         os.environ["OSTREE_SYSROOT_OPTS"] = "skip-sync"
-    deployment_root, pulled = _deploy(wanted, progress)
+    deployment_root, pulled, selinux = _deploy(wanted, progress)
     _configure(wanted, deployment_root)
     _bring_bound_images(wanted, deployment_root, progress)
     boot = wanted.root_path / "boot"
@@ -89,7 +106,7 @@ def install_to_filesystem(wanted: InstallRequest, progress: Progress) -> None:
         if wanted.disk is not None:
             mounted = os.path.ismount(boot / "efi")
             firmware.write(wanted.disk, boot, wanted.bootloaders, esp_is_mounted=mounted)
-    _write_aleph(wanted, pulled)
+    _write_aleph(wanted, pulled, selinux)
 
 
 def lay_down_boot_loader(wanted: InstallRequest, boot: Path) -> None:
@@ -106,10 +123,10 @@ def lay_down_boot_loader(wanted: InstallRequest, boot: Path) -> None:
         bootloader.link_boot_to_itself(boot)
 
 
-def _deploy(wanted: InstallRequest, progress: Progress) -> tuple[Path, pull.PulledImage]:
+def _deploy(wanted: InstallRequest, progress: Progress) -> tuple[Path, pull.PulledImage, str]:
     # libostree is loaded late: `bootc --help` and wrong arguments should not have to wait for it.
     from bootc_build.onhost.ostree import sysroot as ostree_sysroot  # noqa: PLC0415
-    from bootc_build.onhost.ostree.files import read_text_files  # noqa: PLC0415
+    from bootc_build.onhost.ostree.files import CommitTree  # noqa: PLC0415
 
     progress.step("Making an empty sysroot")
     sysroot = ostree_sysroot.create_sysroot(
@@ -133,16 +150,16 @@ def _deploy(wanted: InstallRequest, progress: Progress) -> tuple[Path, pull.Pull
         target=wanted.target,
     )
     check_kernel(repo, pulled.merge_commit)
+    check_etc(repo, pulled.merge_commit)
     progress.step("Deploying")
-    image_kargs = kargs.image_kargs(
-        read_text_files(repo, pulled.merge_commit, kargs.KARGS_DIRECTORY)
-    )
+    image_kargs = kargs.kargs_of(CommitTree(repo, pulled.merge_commit))
     sysroot.init_stateroot(wanted.stateroot)
+    arguments = request.kernel_arguments(wanted, image_kargs)
     deployment = sysroot.deploy(
         stateroot=wanted.stateroot,
         commit=pulled.merge_commit,
         origin=Origin.of_image(wanted.target.to_origin()).serialise(),
-        kargs=request.kernel_arguments(wanted, image_kargs),
+        kargs=arguments,
     )
     settings = {
         # Without a boot loader of ours, whatever there is reads the boot entries by itself.
@@ -153,7 +170,20 @@ def _deploy(wanted: InstallRequest, progress: Progress) -> tuple[Path, pull.Pull
     if append is not None:
         settings["sysroot", "bls-append-except-default"] = append
     sysroot.configure_repo(settings)
-    return wanted.root_path / deployment.path, pulled
+    selinux = _selinux(repo, pulled.merge_commit, arguments)
+    return wanted.root_path / deployment.path, pulled, selinux
+
+
+def _selinux(repo: "Repo", commit: str, arguments: kargs.Arguments) -> str:
+    """Whether the installed system has SELinux, in upstream's words."""
+    from bootc_build.onhost.ostree.objects import ObjectStore  # noqa: PLC0415
+    from bootc_build.onhost.ostree.selinux import policy_labels  # noqa: PLC0415
+
+    store = ObjectStore(repo)
+    with policy_labels(store, store.root_of(commit)[0]) as labels:
+        if labels is None:
+            return "disabled"
+    return "force-target-disabled" if "selinux=0" in arguments else "enabled"
 
 
 def _readonly(repo: "Repo", commit: str) -> str:
@@ -172,7 +202,7 @@ def _readonly(repo: "Repo", commit: str) -> str:
 def _bring_bound_images(wanted: InstallRequest, deployment_root: Path, progress: Progress) -> None:
     if wanted.bound_images == "skip":
         return
-    images = bound_images(Root(deployment_root))
+    images = bound_images(RootTree(deployment_root))
     storage.check_podman(images)
     if wanted.bound_images == "pull":
         storage.pull(wanted.root_path, images, progress)
@@ -212,7 +242,7 @@ def _first_menu(deployment_root: Path, boot: Path) -> None:
     process.run([str(generator), "-o", str(boot / "loader/grub.cfg")])
 
 
-def _write_aleph(wanted: InstallRequest, pulled: pull.PulledImage) -> None:
+def _write_aleph(wanted: InstallRequest, pulled: pull.PulledImage, selinux: str) -> None:
     record: dict[str, object] = {
         "image": wanted.source.name,
         "digest": pulled.manifest_digest,
@@ -221,7 +251,7 @@ def _write_aleph(wanted: InstallRequest, pulled: pull.PulledImage) -> None:
         "version": pulled.config.version,
         "timestamp": pulled.config.labels.get(ANNOTATION_CREATED),
         "kernel": platform.release(),
-        "selinux": "disabled",
+        "selinux": selinux,
     }
     if not wanted.finalize:
         # The name of a scratch copy would say nothing to the installed system, and the builder's

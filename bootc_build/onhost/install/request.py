@@ -1,6 +1,7 @@
 """What an installation is asked to do, and what follows from it without touching anything."""
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,8 @@ class InstallRequest:
         source: where the image is read from.
         target: what the installed system tracks for upgrades.
         root_mount_spec: the root file system as the kernel finds it (``UUID=…``); empty: no ``root=``.
-        boot_mount_spec: the file system of /boot, or None when /boot is part of the root.
+        boot_mount_spec: the file system of /boot, or None when /boot is part of the root; empty: it is one of its
+            own, and nothing is said of how it is mounted.
         boot_uuid: UUID of the file system that /boot is on, by which GRUB finds it.
         root_kargs: kernel arguments that the root file system needs (``rootflags=…``).
         stateroot: name of the group of deployments that share /var.
@@ -70,6 +72,18 @@ def target_reference(text: str, transport: str, policy: SignaturePolicy) -> Imag
     if qualified and transport == "registry":
         return ImageReference.parse_transport_qualified(text, policy)
     return ImageReference.parse_cli(text, transport, policy)
+
+
+def check_stateroot(name: str) -> None:
+    """Refuse what can be no directory's name, or would fall apart on the kernel's command line.
+
+    Raises:
+        UsageError: it is such.
+    """
+    if re.fullmatch(r"[A-Za-z0-9_.-]+", name) is None or name in (".", ".."):
+        raise UsageError(
+            f"'{name}' cannot be the name of a stateroot.", "Use letters, digits, '-', '_' and '.'."
+        )
 
 
 def kernel_arguments(request: InstallRequest, image: Sequence[str]) -> Arguments:

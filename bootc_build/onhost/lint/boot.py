@@ -3,9 +3,12 @@
 import configparser
 from collections.abc import Iterator
 
+from bootc_build.onhost.bound.spec import DIRECTORY as BOUND_DIRECTORY
+from bootc_build.onhost.bound.spec import bound_images
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.host.kargs import KARGS_DIRECTORY, image_kargs
+from bootc_build.onhost.host.kargs import KARGS_DIRECTORY, file_text, image_kargs
 from bootc_build.onhost.host.kernel_file import HEAD_BYTES, whole_length
+from bootc_build.onhost.image_tree import RootTree
 from bootc_build.onhost.lint.model import Problem
 from bootc_build.onhost.lint.root import Root
 
@@ -76,16 +79,23 @@ def bootc_kargs(root: Root) -> Iterator[Problem]:
     if root.lstat(folder) is not None and not root.is_dir(folder):
         yield Problem(f"{folder} is not a directory.", f"Remove it: RUN rm -f {folder}", [folder])
         return
+    tree = RootTree(root.path)
     for name in root.names(folder):
         path = f"{folder}/{name}"
         if not name.endswith(".toml"):
             continue
         try:
-            image_kargs({name: (root.read(path) or b"").decode()})
-        except UnicodeDecodeError:
-            yield Problem(f"{path} is not UTF-8 text.", "Write it in UTF-8.", [path])
+            image_kargs({name: file_text(tree, name)})
         except UserError as error:
             yield Problem(error.fact, error.remedy, [path])
+
+
+def bound_links(root: Root) -> Iterator[Problem]:
+    """Find links to container images that could not be followed when the image is queued."""
+    try:
+        bound_images(RootTree(root.path))
+    except UserError as error:
+        yield Problem(error.fact, error.remedy, [f"/{BOUND_DIRECTORY}"])
 
 
 def nonempty_boot(root: Root) -> Iterator[Problem]:

@@ -64,7 +64,15 @@ def bootc_binary(root: Root) -> Iterator[Problem]:
 
 
 def etc_usretc(root: Root) -> Iterator[Problem]:
-    """Find /usr/etc beside /etc."""
+    """Find /usr/etc beside /etc, and a root without either."""
+    if not root.is_real_dir("/etc") and not root.is_real_dir("/usr/etc"):
+        what = "is missing" if root.lstat("/etc") is None else "is not a directory"
+        yield Problem(
+            f"/etc {what}; what boots would have no configuration.",
+            "Build FROM a bootable base image, and leave its /etc a directory.",
+            ["/etc"],
+        )
+        return
     if root.lstat("/etc") is not None and root.lstat("/usr/etc") is not None:
         yield Problem(
             "/usr/etc is there beside /etc; the import makes it from /etc, two of them cannot be merged.",

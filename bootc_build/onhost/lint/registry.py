@@ -33,6 +33,13 @@ LINTS: tuple[Lint, ...] = (
     # ours
     Lint("bootc-binary", _FATAL, "The image carries bootc itself.", layout.bootc_binary),
     Lint("bootc-kargs", _FATAL, "The files in /usr/lib/bootc/kargs.d are right.", boot.bootc_kargs),
+    # ours
+    Lint(
+        "bound-images",
+        _FATAL,
+        "What /usr/lib/bootc/bound-images.d links to can be fetched with the image.",
+        boot.bound_links,
+    ),
     Lint(
         "buildah-injected",
         _WARNING,
@@ -47,7 +54,12 @@ LINTS: tuple[Lint, ...] = (
         "No file is a hard link to one that the import drops.",
         content.dropped_hardlink,
     ),
-    Lint("etc-usretc", _FATAL, "Configuration is in /etc, not in /usr/etc.", layout.etc_usretc),
+    Lint(
+        "etc-usretc",
+        _FATAL,
+        "Configuration is in the directory /etc, not in /usr/etc.",
+        layout.etc_usretc,
+    ),
     # ours
     Lint("initramfs", _FATAL, "The kernel has its initramfs beside it.", boot.initramfs),
     Lint("kernel", _FATAL, "There is exactly one kernel, below /usr/lib/modules.", boot.kernel),

@@ -44,17 +44,27 @@ def explain(image: ImageReference, said: str, auth_file: Path | None) -> FetchEr
         auth_file: credentials that were used; None when asked anonymously.
     """
     low = said.lower()
+    if image.transport == "docker-daemon" and "docker daemon" in low:
+        return FetchError(
+            f"'{image.display}' cannot be read, the docker daemon does not answer: {said}",
+            "Start it: systemctl start docker",
+        )
     for words, kind, make in _KINDS:
         if any(word in low for word in words):
-            return kind(*make(image.display, image.registry or "the registry", said, auth_file))
-    # What no wire can mend is not tried again.
-    kind = TransientFetchError if image.transport == "registry" else FetchError
+            fact, remedy = make(image.display, image.registry or "the registry", said, auth_file)
+            if kind is ImageNotFoundError:
+                remedy = _LOCAL_REMEDIES.get(image.transport, remedy)
+            return kind(fact, remedy)
+    if image.transport in _LOCAL_REMEDIES:
+        return FetchError(
+            f"'{image.display}' cannot be read: {said}", _LOCAL_REMEDIES[image.transport]
+        )
     if any(words in low for words in _UNREACHABLE):
-        return kind(
+        return TransientFetchError(
             f"'{image.display}' cannot be fetched, {image.registry or 'the registry'} does not answer: {said}",
             "Check the network and the registry's name, then try again.",
         )
-    return kind(
+    return TransientFetchError(
         f"'{image.display}' cannot be fetched: {said}",
         "Try again; layers that are complete are not fetched again.",
     )
@@ -100,6 +110,14 @@ def _unsigned(name: str, _where: str, said: str, _auth_file: Path | None) -> tup
     )
 
 
+_LOCAL_REMEDIES: Final = {
+    "containers-storage": "Check name and tag; what is there is shown by: podman images",
+    "docker-daemon": "Check name and tag; what is there is shown by: docker images",
+    "oci": "Check path and tag, and that the layout was written completely.",
+    "oci-archive": "Check the path, and that the file was written completely.",
+    "docker-archive": "Check the path, and that the file was written completely.",
+    "dir": "Check the path, and that the folder was written completely.",
+}
 # The first that fits counts.
 _KINDS: Final = (
     (
@@ -110,6 +128,7 @@ _KINDS: Final = (
     (
         (
             "manifest unknown",
+            "does not resolve to an image id",
             "name unknown",
             "no such file",
             "not known",

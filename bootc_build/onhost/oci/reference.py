@@ -32,6 +32,9 @@ _REGISTRY_NAME: Final = re.compile(
 )
 
 
+_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
+
+
 class Verification(Enum):
     """Who has to vouch for an image before it is imported."""
 
@@ -195,7 +198,13 @@ class ImageReference:
         Raises:
             UsageError: the transport has no tags, or the tag is malformed.
         """
-        if self.transport not in ("registry", "containers-storage"):
+        if _TAG.fullmatch(tag) is None:
+            raise UsageError(
+                f"'{tag}' is no tag.", "Write letters, digits, '_', '.' and '-', 128 at most."
+            )
+        if self.transport in ("oci", "oci-archive"):
+            return replace(self, name=f"{self.name.partition(':')[0]}:{tag}")
+        if self.transport not in ("registry", "containers-storage", "docker-daemon"):
             raise UsageError(
                 f"{self.display} comes by the transport '{self.transport}', which has no tags to choose from.",
                 "Use: bootc switch",

@@ -31,8 +31,12 @@ def _text(repo: Repo, file: Gio.File, path: str) -> str:
         while chunk := stream.read_bytes(_CHUNK_BYTES, None).get_data():
             chunks.append(chunk)
         return b"".join(chunks).decode()
-    except (GLib.Error, UnicodeDecodeError) as error:
-        raise UserError(f"/{path} of the image cannot be read as text: {error}") from error
+    except GLib.Error as error:
+        raise UserError(f"/{path} of the image cannot be read: {error.message}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"/{path} of the image cannot be read as text: {error}.", "Write it in UTF-8."
+        ) from error
 
 
 def file_names(repo: Repo, commit: str, directory: str) -> dict[str, bool]:
@@ -63,22 +67,6 @@ def has_file(repo: Repo, commit: str, path: str) -> bool:
     flags = Gio.FileQueryInfoFlags.NOFOLLOW_SYMLINKS
     kind = _root(repo, commit).resolve_relative_path(path).query_file_type(flags, None)
     return kind in (Gio.FileType.REGULAR, Gio.FileType.SYMBOLIC_LINK)
-
-
-def read_text_files(repo: Repo, commit: str, directory: str) -> dict[str, str]:
-    """The text of the regular files directly in a directory (relative, like ``usr/lib/x``), by name.
-
-    A directory that is not there has none. /etc of an image is ``usr/etc`` in its commit.
-
-    Raises:
-        UserError: there is no such commit, or a file is not UTF-8.
-    """
-    texts = {
-        name: read_text_file(repo, commit, f"{directory}/{name}")
-        for name, is_directory in file_names(repo, commit, directory).items()
-        if not is_directory
-    }
-    return {name: text for name, text in texts.items() if text is not None}
 
 
 def read_text_file(repo: Repo, commit: str, path: str) -> str | None:
@@ -125,6 +113,12 @@ class CommitTree:
     def names(self, directory: str) -> list[str]:
         """What is in a directory; nothing where there is none."""
         return list(file_names(self._repo, self._commit, _stored(directory)))
+
+    def is_directory(self, path: str) -> bool:
+        """Whether a path is a directory; a link to one is none."""
+        file = self._root.resolve_relative_path(_stored(path))
+        flags = Gio.FileQueryInfoFlags.NOFOLLOW_SYMLINKS
+        return bool(file.query_file_type(flags, None) == Gio.FileType.DIRECTORY)
 
     def link(self, path: str) -> str | None:
         """Where a symbolic link leads; None for what is none."""

@@ -15,6 +15,7 @@ from typing import Final
 import gi
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.ostree import origin_files
 from bootc_build.onhost.ostree.deployment import Deployment, Overlay
 from bootc_build.onhost.ostree.mounts import enter_private_mounts
 from bootc_build.onhost.ostree.repo import Repo
@@ -50,7 +51,7 @@ class Sysroot:
 
     def reload(self) -> None:
         """Read the deployments again."""
-        with _ostree_errors("The deployments cannot be read"):
+        with _ostree_errors("The deployments cannot be read", self.path):
             self._native.load(None)
 
     def deployments(self) -> tuple[Deployment, ...]:
@@ -123,7 +124,7 @@ class Sysroot:
             UserError: libostree cannot (no space, /boot full, not booted, …).
         """
         if hold:
-            self._change_finalization()  # known to be there before anything is queued
+            self.check_can_hold()  # known to be there before anything is queued
         with _ostree_errors("The new deployment cannot be staged"):
             self._native.stage_tree(
                 stateroot, commit, _key_file(origin), self._native_of(merge), list(kargs), None
@@ -138,6 +139,14 @@ class Sysroot:
             assert staged is not None  # noqa: S101 - likewise
         return staged
 
+    def check_can_hold(self) -> None:
+        """Make sure that a deployment can be held back.
+
+        Raises:
+            UserError: this libostree cannot.
+        """
+        self._change_finalization()
+
     def change_hold(self, staged: Deployment) -> None:
         """Flip whether a staged deployment becomes real at shutdown.
 
@@ -147,6 +156,8 @@ class Sysroot:
         change = self._change_finalization()
         with _ostree_errors("The staged deployment cannot be changed"):
             change(self._native_of(staged))
+        # libostree reads anew only when this directory's time is another, and here it does not change it.
+        os.utime(self.path / "ostree/deploy")
         self.reload()
 
     def _change_finalization(self) -> Callable[[OSTree.Deployment], object]:
@@ -293,7 +304,8 @@ class Sysroot:
 
 
 @contextmanager
-def _ostree_errors(what: str) -> Iterator[None]:
+def _ostree_errors(what: str, reading: Path | None = None) -> Iterator[None]:
+    """Turn libostree's errors into ours; ``reading`` is the sysroot whose files it may not understand."""
     # libostree tells people what it freed and swapped on standard output, which is for the verb's answer.
     sys.stdout.flush()
     standard_output = os.dup(1)
@@ -301,7 +313,8 @@ def _ostree_errors(what: str) -> Iterator[None]:
     try:
         yield
     except GLib.Error as error:
-        raise UserError(f"{what}: {error.message}") from error
+        remedy = "" if reading is None else origin_files.remedy(reading)
+        raise UserError(f"{what}: {error.message}", remedy) from error
     finally:
         os.dup2(standard_output, 1)
         os.close(standard_output)
@@ -332,7 +345,7 @@ def open_system(*, writing: bool) -> Sysroot:
     """
     use_own_boot_menu()
     native = OSTree.Sysroot.new_default()
-    with _ostree_errors("The system's deployments cannot be read"):
+    with _ostree_errors("The system's deployments cannot be read", Path("/")):
         if writing and is_booted_host():
             # Not by initialize_with_mount_namespace(): it opens the repository before it leaves the old
             # namespace, where /sysroot stays read-only.
@@ -349,7 +362,7 @@ def open_sysroot(path: Path) -> Sysroot:
         UserError: there is none.
     """
     native = OSTree.Sysroot.new(Gio.File.new_for_path(os.fspath(path)))
-    with _ostree_errors(f"{path} is not a sysroot that can be opened"):
+    with _ostree_errors(f"{path} is not a sysroot that can be opened", path):
         native.load(None)
     return Sysroot(native)
 

@@ -136,7 +136,8 @@ class SysrootFiles:
             raise UnknownLayoutError(f"a deployment with the name {name}")
         path = f"ostree/deploy/{stateroot}/deploy/{name}"
         try:
-            origin = _read_text(self._path(f"{path}.origin"))
+            # Damaged, it still does not keep anybody from seeing what there is.
+            origin = _read(self._path(f"{path}.origin")).decode(errors="replace")
         except FileNotFoundError:
             origin = ""
         state = os.path.join(self._run, "ostree/deployment-state", name)
