@@ -314,12 +314,15 @@ def _finish(
         # One for both, and while the others are written.
         begun = dict.fromkeys(_AS_IT_IS, checksums.begin(raw))
     files = write_formats(raw, finished, options, progress)
+    synced = [checksums.begin_sync(file) for file in files.values()]
     digests = [""] * len(files)
     if request.manifest:
         progress.step("Computing checksums")
         for kind, file in files.items():
             begun[kind] = begun.get(kind) or checksums.begin(file)
         digests = [begun[kind].result() for kind in files]
+    for done in synced:
+        done.result()
     written = []
     for (kind, file), digest in zip(files.items(), digests, strict=True):
         status = file.stat()

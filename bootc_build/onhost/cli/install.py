@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bootc_build.onhost import unsynced
 from bootc_build.onhost.cli.install_arguments import declare
 from bootc_build.onhost.cli.output import TextProgress, say
 from bootc_build.onhost.errors import UsageError, UserError
@@ -91,6 +92,8 @@ def _to_filesystem(args: argparse.Namespace) -> int:
         filesystem.check_target(wanted.root_path, imported_layers=args.imported_layers)
     elif args.replace == "alongside":
         takeover.check(wanted.root_path)
+    if os.environ.get(unsynced.VARIABLE):
+        unsynced.write_unsynced()
     found = target.inspect(wanted.root_path)
     wanted = _located(args, wanted, configuration, found)
     _warn_of_host_root(args, wanted.root_path)
