@@ -28,7 +28,7 @@ from bootc_build.disk.populate import Installation, install_image
 from bootc_build.disk.settings.apply import Settings, apply_settings
 from bootc_build.disk.wanted import Layout
 from bootc_build.disk.workshop import Workshops, find_workshops
-from bootc_build.disk.worktree import removing, work_tree
+from bootc_build.disk.worktree import beside, remove_tree, work_tree
 from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.install.configuration import load_configuration
 from bootc_build.onhost.oci.reference import TRANSPORTS, ImageReference
@@ -167,7 +167,7 @@ def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
                 request.types, request.name, request.compression, identity, timestamp
             )
             # Its space is wanted for the formats that follow.
-            with removing(installed.trees.root):
+            with beside(partial(remove_tree, installed.trees.root)):
                 finished = _finish(request, provenance, raw, options, checksums, progress=progress)
         deliver.publish(finished.names, finished.manifest, finished.spare)
         return finished.disks
@@ -239,7 +239,8 @@ def _install(
     progress: Progress,
     uses: ExitStack,
 ) -> _Installed:
-    with working_container(image.id) as container:
+    with ExitStack() as closing:
+        container = closing.enter_context(working_container(image.id))
         root = container.mount()
         check_root(request.image, root, image.architecture)
         if DiskType.AMI in request.types:
@@ -273,6 +274,7 @@ def _install(
         if layers is not None:
             # The image's programs have ended: what they left is what counts.
             layers.begin_check()
+        uses.enter_context(beside(closing.pop_all().close))
     return _Installed(trees.split(tree, layout.mountpoints), layout, workshops)
 
 
