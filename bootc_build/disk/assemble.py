@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from bootc_build.disk.plan import DiskPlan, Partition
 from bootc_build.disk.trees import Trees
 from bootc_build.disk.wanted import Layout, Subvolume
 from bootc_build.disk.workshop import Workshop, Workshops
-from bootc_build.disk.worktree import remove_tree
+from bootc_build.disk.worktree import beside, remove_tree
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install.bootsector import patch_boot_image, patch_core_image
 from bootc_build.onhost.progress import Progress
@@ -43,7 +43,8 @@ def write_raw_disk(
         disk: the file.
         progress: hears of the steps.
         workshops: where file systems other than ext4 are made.
-        on_front: is told before the root is written how many bytes in front of it are as they stay.
+        on_front: is told, perhaps by another thread while the root is written, how many bytes in front of that
+            are as they stay.
 
     Raises:
         MissingProgramError, CommandError, UserError, OSError (no space left).
@@ -59,18 +60,34 @@ def write_raw_disk(
     remove_tree(trees.esp)
     if plan.layout.group is not None:
         write_volume_group(plan, disk)
-    for partition in plan.places:
-        if partition.role is Role.SWAP:
-            write_swap(plan, partition, disk)
-        elif (content := _content(plan.layout, partition, trees)) is not None:
-            progress.step(f"Writing the file system of {content.mountpoint}")
-            if partition.role is Role.ROOT:  # the last
-                on_front(partition.start)
-            _fill(plan, partition, content, disk, workshops)
+    root = plan.partition(Role.ROOT)
+    content = _content(plan.layout, root, trees)
+    assert content is not None  # noqa: S101 - the root has one
+
+    def write_front() -> None:
+        for partition in plan.places:
+            if partition is not root:
+                _write_partition(plan, partition, trees, disk, workshops)
+        on_front(root.start)
+
+    names = ", ".join(["/boot", *trees.extras, "/"])
+    progress.step(f"Writing the file systems of {names}")
+    if trees.extras:
+        # One after the other: what is written has its tree removed, to make room for the next.
+        write_front()
+    with nullcontext() if trees.extras else beside(write_front):
+        _fill(plan, root, content, disk, workshops)
     if plan.layout.filesystem == "ext4":
-        e2fsprogs.make_immutable(
-            slot(disk, plan.partition(Role.ROOT)), trees.deployment_roots(), plan.timestamp
-        )
+        e2fsprogs.make_immutable(slot(disk, root), trees.deployment_roots(), plan.timestamp)
+
+
+def _write_partition(
+    plan: DiskPlan, partition: Partition, trees: Trees, disk: Path, workshops: Workshops
+) -> None:
+    if partition.role is Role.SWAP:
+        write_swap(plan, partition, disk)
+    elif (content := _content(plan.layout, partition, trees)) is not None:
+        _fill(plan, partition, content, disk, workshops)
 
 
 def write_partition_table(plan: DiskPlan, disk: Path) -> None:

@@ -31,7 +31,7 @@ from bootc_build.disk.settings.apply import apply_settings
 from bootc_build.disk.settings.plan import Settings, plan_settings
 from bootc_build.disk.wanted import Layout
 from bootc_build.disk.workshop import Workshops, find_workshops
-from bootc_build.disk.worktree import removing, work_tree
+from bootc_build.disk.worktree import beside, remove_tree, work_tree
 from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.install.configuration import load_configuration
 from bootc_build.onhost.oci.reference import TRANSPORTS, ImageReference
@@ -173,7 +173,7 @@ def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
                 request.types, request.name, request.compression, identity, timestamp
             )
             # Its space is wanted for the formats that follow.
-            with removing(installed.trees.root):
+            with beside(partial(remove_tree, installed.trees.root)):
                 finished = _finish(request, provenance, raw, options, checksums, progress=progress)
         deliver.publish(finished.names, finished.manifest, finished.spare)
         return finished.disks
@@ -245,7 +245,8 @@ def _install(
     progress: Progress,
     uses: ExitStack,
 ) -> _Installed:
-    with working_container(image.id) as container:
+    with ExitStack() as closing:
+        container = closing.enter_context(working_container(image.id))
         root = container.mount()
         check_root(request.image, root, image.architecture)
         if DiskType.AMI in request.types:
@@ -286,8 +287,9 @@ def _install(
         if layers is not None:
             # The image's programs have ended: what they left is what counts.
             layers.begin_check()
-    apart = trees.split(tree, layout.mountpoints, installation.stateroot)
-    check_boot_loader(request.image, apart, image.architecture)
+        apart = trees.split(tree, layout.mountpoints, installation.stateroot)
+        check_boot_loader(request.image, apart, image.architecture)
+        uses.enter_context(beside(closing.pop_all().close))
     return _Installed(apart, layout, workshops)
 
 
@@ -329,12 +331,15 @@ def _finish(
         # One for both, and while the others are written.
         begun = dict.fromkeys(_AS_IT_IS, checksums.begin(raw))
     files = write_formats(raw, finished, options, progress)
+    synced = [checksums.begin_sync(file) for file in files.values()]
     digests = [""] * len(files)
     if request.manifest:
         progress.step("Computing checksums")
         for kind, file in files.items():
             begun[kind] = begun.get(kind) or checksums.begin(file)
         digests = [begun[kind].result() for kind in files]
+    for done in synced:
+        done.result()
     written = []
     for (kind, file), digest in zip(files.items(), digests, strict=True):
         status = file.stat()

@@ -73,12 +73,13 @@ _Front = tuple["_Hash", int, Future[None]]
 class Checksums:
     """SHA-256 of files, in hex, computed while other things go on; a context manager.
 
-    What is not finished when the block ends is given up.
+    Files go to the disk beside that. What is not finished when the block ends is given up.
     """
 
     def __init__(self) -> None:
         self._given_up = threading.Event()
-        self._pool = ThreadPoolExecutor(os.cpu_count())
+        # One more, which waits for the disk.
+        self._pool = ThreadPoolExecutor((os.cpu_count() or 1) + 1)
         self._fronts: dict[Path, _Front] = {}
 
     def __enter__(self) -> Self:
@@ -95,6 +96,14 @@ class Checksums:
             OSError: by the result, too.
         """
         return self._pool.submit(self._sha256, file.open("rb"), self._fronts.pop(file, None))
+
+    def begin_sync(self, file: Path) -> Future[None]:
+        """Begin to have a finished file on the disk.
+
+        Raises:
+            OSError: by the result: it cannot be written there.
+        """
+        return self._pool.submit(_sync, file)
 
     def begin_front(self, file: Path, end: int) -> None:
         """Begin with the first bytes of a file whose rest is not written yet; `begin` goes on with that.

@@ -9,14 +9,18 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from bootc_build.onhost.ostree import gvariant
 from bootc_build.onhost.ostree.importer import META_DIFF_ID
 from bootc_build.onhost.ostree.staging import Staging, header
 from bootc_build.onhost.ostree.tree import Directory, encode
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 _COMMIT: Final = "(a{sv}aya(say)sstayay)"
 _CHUNK: Final = 1 << 20
@@ -156,28 +160,59 @@ def is_whole(objects: Path, name: str) -> bool:
     path = f"{objects}/{name}"
     wanted = name.partition(".")[0].replace("/", "")
     if not name.endswith(".file"):
-        with open(path, "rb") as file:  # noqa: PTH123 - thousands of them
-            return hashlib.sha256(file.read()).hexdigest() == wanted
+        with _opened(path) as (fd, size):
+            return _hashed([hashlib.sha256()], fd, size)[0] == wanted
     status = os.lstat(path)
-    target = os.readlink(path) if stat.S_ISLNK(status.st_mode) else ""  # noqa: PTH115 - likewise
+    owners = (status.st_uid, status.st_gid, status.st_mode)
+    if stat.S_ISREG(status.st_mode):
+        with _opened(path) as (fd, size):
+            xattrs = {os.fsencode(key): os.getxattr(fd, key) for key in os.listxattr(fd)}
+            return wanted in _hashed(_begun(owners, xattrs), fd, size)
     xattrs = {
         os.fsencode(key): os.getxattr(path, key, follow_symlinks=False)
         for key in os.listxattr(path, follow_symlinks=False)
     }
-    digest = hashlib.sha256(header(status.st_uid, status.st_gid, status.st_mode, xattrs, target))
-    without = None
+    target = os.readlink(path) if stat.S_ISLNK(status.st_mode) else ""  # noqa: PTH115 - thousands of them
+    return wanted in [each.hexdigest() for each in _begun(owners, xattrs, target)]
+
+
+def _begun(
+    owners: tuple[int, int, int], xattrs: dict[bytes, bytes], target: str = ""
+) -> "list[_Hash]":
+    """Hashes that have seen an object's header: with all its attributes, and without the machine's own."""
+    if not xattrs and not target:
+        return [_plain(*owners).copy()]
+    found = [hashlib.sha256(header(*owners, xattrs, target))]
     if _OF_THE_MACHINE in xattrs:
         del xattrs[_OF_THE_MACHINE]
-        without = hashlib.sha256(
-            header(status.st_uid, status.st_gid, status.st_mode, xattrs, target)
-        )
-    if stat.S_ISREG(status.st_mode):
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - likewise
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                if without is not None:
-                    without.update(chunk)
-    return wanted in (digest.hexdigest(), without.hexdigest() if without else "")
+        found.append(hashlib.sha256(header(*owners, xattrs, target)))
+    return found
+
+
+@cache
+def _plain(uid: int, gid: int, mode: int) -> "_Hash":
+    return hashlib.sha256(header(uid, gid, mode, {}))
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tuple[int, int]]:
+    """A descriptor of a file, and its length."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd, os.fstat(fd).st_size
+    finally:
+        os.close(fd)
+
+
+def _hashed(digests: "list[_Hash]", fd: int, size: int) -> list[str]:
+    # A byte more, so that a short read says that it was the last.
+    wanted = min(size + 1, _CHUNK)
+    while chunk := os.read(fd, wanted):
+        for digest in digests:
+            digest.update(chunk)
+        if len(chunk) < wanted:
+            break
+    return [digest.hexdigest() for digest in digests]
 
 
 def _name(checksum: str, kind: str) -> str:

@@ -281,7 +281,7 @@ def _import(
 ) -> None:
     objects = place / OBJECTS
     objects.mkdir(mode=0o755)
-    source = _Chunks(containers_storage.tar_stream(root, stored.id), count)
+    source = Chunks(containers_storage.tar_stream(root, stored.id), count)
     with (
         LayerStream(source.read, layer.name) as stream,
         layer_objects.LayerObjects(objects) as store,
@@ -291,7 +291,7 @@ def _import(
     (place / _NOTE).write_text(json.dumps(note))
 
 
-class _Chunks:
+class Chunks:
     """What an iterator gives, in pieces of a size that the reader says."""
 
     def __init__(self, chunks: Iterator[bytes], count: Callable[[int], None]) -> None:
@@ -300,12 +300,22 @@ class _Chunks:
         self._left = memoryview(b"")
 
     def read(self, size: int) -> bytes:
-        """At most so many bytes; empty at the end."""
-        if not self._left:
-            self._left = memoryview(next((chunk for chunk in self._chunks if chunk), b""))
-            self._count(len(self._left))
-        piece, self._left = self._left[:size], self._left[size:]
-        return bytes(piece)
+        """So many bytes, fewer at the end.
+
+        Files are mostly small, and each piece that is handed to another thread costs more than to copy it.
+        """
+        pieces = []
+        missing = size
+        while missing:
+            if not self._left:
+                self._left = memoryview(next((chunk for chunk in self._chunks if chunk), b""))
+                self._count(len(self._left))
+                if not self._left:
+                    break
+            piece, self._left = self._left[:missing], self._left[missing:]
+            pieces.append(piece)
+            missing -= len(piece)
+        return b"".join(pieces)
 
 
 def _look_at(place: Path, key: str, diff_id: str) -> _Kept | None:

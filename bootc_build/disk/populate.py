@@ -13,6 +13,7 @@ from bootc_build.disk.identity import Identity
 from bootc_build.disk.layers import Layers, LayersRefusedError
 from bootc_build.disk.trees import make_folder
 from bootc_build.disk.worktree import remove_tree
+from bootc_build.onhost import unsynced
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.process import CommandError
 from bootc_build.onhost.progress import Progress
@@ -194,7 +195,11 @@ def populate(
         install_command(installation, imported_layers=imported_layers),
         volumes=(Volume(layout, _SOURCE, read_only=True), Volume(target, _TARGET)),
         # An image made from scratch need not set a PATH.
-        env={"PATH": _PATH, "SOURCE_DATE_EPOCH": str(installation.timestamp)},
+        env={
+            "PATH": _PATH,
+            "SOURCE_DATE_EPOCH": str(installation.timestamp),
+            unsynced.VARIABLE: "1",
+        },
         on_line=progress.detail,
         remedy="This is what the image's own installer said; -v shows all of it.",
     )

@@ -85,17 +85,21 @@ def remove_tree(folder: Path) -> None:
 
 
 @contextmanager
-def removing(folder: Path) -> Iterator[None]:
-    """Remove a folder and all below it while something else is done; it is gone when the block ends."""
-    failures: list[OSError] = []
+def beside(work: Callable[[], object]) -> Iterator[None]:
+    """Do something in another thread while the block runs; it is done when the block ends, however that ends.
 
-    def remove() -> None:
+    Raises:
+        Exception: what the work raised, unless the block raises something itself.
+    """
+    failures: list[Exception] = []
+
+    def do() -> None:
         try:
-            remove_tree(folder)
-        except OSError as error:
+            work()
+        except Exception as error:  # noqa: BLE001 - raised again below
             failures.append(error)
 
-    thread = threading.Thread(target=remove, name="remove")
+    thread = threading.Thread(target=do, name="beside")
     thread.start()
     try:
         yield

@@ -9,7 +9,7 @@ Layers, top to bottom; a layer imports only what stands below it:
     bound       container images that a system binds, in podman's hands
     ostree      the only place that speaks to libostree: import, merge, deployments
     oci         references, manifests, the names of things, fetching through skopeo; pure or process only
-    errors, process, image_tree
+    errors, process, image_tree, unsynced
 
 Standard library, PyGObject (libostree) and PyYAML only, Python 3.11 or later: it has to run on any host.
 """

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.unsynced import write_unsynced
 
 # For `running`: the output is read by the caller.
 PIPE: Final = subprocess.PIPE
@@ -73,6 +74,11 @@ def die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
+def _die_with_parent_unsynced() -> None:
+    die_with_parent()
+    write_unsynced()
+
+
 def find_program(name: str, remedy: str = "") -> str:
     """Absolute path of a program, also looking in the sbin folders that a user's PATH may lack.
 
@@ -101,8 +107,19 @@ def running(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
+    synced: bool = True,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A running program that is ended (SIGTERM, then SIGKILL) when the block is left early.
+
+    Args:
+        argv: program and arguments.
+        stdin: as `subprocess.Popen` has it, and so have the next ones.
+        stdout: where its output goes.
+        stderr: where its messages go.
+        env: additions to the environment.
+        cwd: working directory.
+        pass_fds: descriptors that it keeps.
+        synced: whether it waits for the disk where it means to; see `onhost.unsynced`.
 
     Raises:
         MissingProgramError: the program is not installed.
@@ -116,7 +133,8 @@ def running(
         env=_environment(env),
         cwd=cwd,
         pass_fds=pass_fds,
-        preexec_fn=die_with_parent,  # noqa: PLW1509 - prctl alone is safe between fork and exec
+        # prctl alone is safe between fork and exec.
+        preexec_fn=die_with_parent if synced else _die_with_parent_unsynced,  # noqa: PLW1509
     ) as process:
         try:
             yield process
@@ -145,6 +163,7 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     remedy: str = "",
+    synced: bool = True,
 ) -> Completed:
     """Run a program to its end and return its output.
 
@@ -156,13 +175,20 @@ def run(
         env: additions to the environment.
         cwd: working directory.
         remedy: what the user can do when it fails.
+        synced: whether it waits for the disk where it means to; see `onhost.unsynced`.
 
     Raises:
         MissingProgramError, CommandError, CommandTimeoutError.
     """
     stdin = subprocess.DEVNULL if input_text is None else subprocess.PIPE
     with running(
-        argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=cwd
+        argv,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+        cwd=cwd,
+        synced=synced,
     ) as process:
         try:
             out, err = process.communicate(

@@ -1,9 +1,13 @@
-"""mke2fs and debugfs: ext4 file systems inside a disk file, without a loop device or a mount."""
+"""mke2fs and debugfs: ext4 file systems inside a disk file, without a loop device or a mount.
+
+What they write is not synced: that is for whoever gives the disk file its name.
+"""
 
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -11,6 +15,8 @@ from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import CommandError, run
 
 BLOCK = 4096
+# Each of the programs syncs the file that it was given, even one that only reads it.
+_run = partial(run, synced=False)
 _IMMUTABLE = 0x10
 # e2fsck's exit status when it has written something, as it is meant to.
 _CORRECTED = 1
@@ -56,15 +62,15 @@ def make_ext4(  # noqa: D417 - the rest speaks for itself
     features = "verity,^metadata_csum"
     argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-m", "1", "-O", features]
     argv += ["-U", str(uuid), "-L", label, "-E", ",".join(extended), "-d", str(tree)]
-    run([*argv, str(slot.disk), str(slot.size // BLOCK)], env=_clock(timestamp))
+    _run([*argv, str(slot.disk), str(slot.size // BLOCK)], env=_clock(timestamp))
     _add_checksums(slot, timestamp)
 
 
 def _add_checksums(slot: Ext4Slot, timestamp: int) -> None:
     """Sum all metadata up, once."""
-    run(["tune2fs", "-O", "metadata_csum", slot.device], env=_clock(timestamp))
+    _run(["tune2fs", "-O", "metadata_csum", slot.device], env=_clock(timestamp))
     argv = ["e2fsck", "-f", "-y", "-D", slot.device]
-    done = run(argv, check=False, env=_clock(timestamp))
+    done = _run(argv, check=False, env=_clock(timestamp))
     if done.status not in (0, _CORRECTED):
         raise CommandError(argv, done.status, done.stdout + done.stderr)
 
@@ -97,7 +103,7 @@ def make_immutable(slot: Ext4Slot, paths: Iterable[str], timestamp: int) -> None
     """
     commands = []
     for path in paths:
-        said = run(["debugfs", "-R", f'stat "{path}"', slot.device]).stdout
+        said = _run(["debugfs", "-R", f'stat "{path}"', slot.device]).stdout
         found = re.search(r"Flags: (0x[0-9a-f]+)", said)
         if found is None:
             raise UserError(f"debugfs does not find {path} in the new file system: {said[:200]}")
@@ -112,7 +118,7 @@ def edit(slot: Ext4Slot, commands: Iterable[str], timestamp: int) -> None:
         CommandError: debugfs failed, or complained of a command (its exit status is 0 even then).
     """
     argv = ["debugfs", "-w", "-f", "/dev/stdin", slot.device]
-    done = run(argv, input_text="\n".join(commands) + "\n", env=_clock(timestamp))
+    done = _run(argv, input_text="\n".join(commands) + "\n", env=_clock(timestamp))
     complaints = [line for line in done.stderr.splitlines() if not line.startswith("debugfs ")]
     if complaints:
         raise CommandError(argv, done.status, "\n".join(complaints[-5:]))
@@ -120,7 +126,7 @@ def edit(slot: Ext4Slot, commands: Iterable[str], timestamp: int) -> None:
 
 def read_file(slot: Ext4Slot, path: str) -> str:
     """Text of a file in the file system; empty when it is not there."""
-    return run(["debugfs", "-R", f'cat "{path}"', slot.device]).stdout
+    return _run(["debugfs", "-R", f'cat "{path}"', slot.device]).stdout
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,7 @@ class Ext4Tree:
         return short[1] if short else self._ask(f'cat "{path}"')
 
     def _ask(self, request: str) -> str:
-        return run(["debugfs", "-R", request, self.slot.device]).stdout
+        return _run(["debugfs", "-R", request, self.slot.device]).stdout
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,7 @@ def superblock(slot: Ext4Slot) -> dict[str, str]:
     Raises:
         MissingProgramError, CommandError.
     """
-    said = run(["dumpe2fs", "-h", slot.device]).stdout
+    said = _run(["dumpe2fs", "-h", slot.device]).stdout
     lines = (line.partition(":") for line in said.splitlines() if ":" in line)
     return {name: value.strip() for name, _, value in lines}
 

@@ -41,6 +41,7 @@ def write_gpt(disk: Path, disk_guid: UUID, entries: Sequence[GptEntry]) -> None:
     run(
         ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", str(disk)],
         input_text="\n".join(script) + "\n",
+        synced=False,
     )
 
 

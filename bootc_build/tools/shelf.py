@@ -226,8 +226,20 @@ class Shelf:
             in_use = not _locked_alone(lock)
         finally:
             os.close(lock)
-        stored = sum(inside.lstat().st_blocks * _STAT_BLOCK for inside in [path, *path.rglob("*")])
-        return Shelved(path.name, path, stored, used, in_use)
+        stored = path.lstat().st_blocks + _blocks_below(path)
+        return Shelved(path.name, path, stored * _STAT_BLOCK, used, in_use)
+
+
+def _blocks_below(folder: Path) -> int:
+    blocks = 0
+    pending = [os.fspath(folder)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                blocks += entry.stat(follow_symlinks=False).st_blocks
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+    return blocks
 
 
 def chosen_bound(variable: str, default: int) -> int:

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import struct
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from bootc_build.disk import trees
 from bootc_build.disk.assemble import slot, write_raw_disk
 from bootc_build.disk.identity import Identity, Role
 from bootc_build.disk.plan import DiskPlan, plan_disk
-from bootc_build.onhost.process import run
+from bootc_build.onhost.process import CommandError, run
 from bootc_build.onhost.progress import Silent
 from bootc_build.tools import e2fsprogs
 from bootc_build.tools.mtools import FatVolume
@@ -170,3 +171,29 @@ def test_same_input_makes_the_same_bytes(made: tuple[Path, DiskPlan], tmp_path: 
     disk, _plan = made
     again, _plan = assemble(tmp_path)
     assert sha256(disk) == sha256(again)
+
+
+def test_what_is_in_front_of_the_root_is_said_to_be_finished_when_it_is(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    make_installed_tree(tmp_path / "root")
+    apart = trees.split(tmp_path / "root")
+    plan = plan_disk(IDENTITY, trees.settle(apart, TIMESTAMP), timestamp=TIMESTAMP, size=3 * GIB)
+    disk = tmp_path / "disk.raw"
+    said: list[bytes] = []
+
+    def front(end: int) -> bytes:
+        with disk.open("rb") as file:
+            return hashlib.sha256(file.read(end)).digest()
+
+    write_raw_disk(plan, apart, disk, Silent(), on_front=lambda end: said.append(front(end)))
+    assert said == [front(plan.partition(Role.ROOT).start)]
+
+
+def test_a_boot_file_system_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    make_installed_tree(tmp_path / "root")
+    apart = trees.split(tmp_path / "root")
+    plan = plan_disk(IDENTITY, trees.settle(apart, TIMESTAMP), timestamp=TIMESTAMP, size=3 * GIB)
+    shutil.rmtree(apart.boot)
+    with pytest.raises(CommandError, match="mke2fs"):
+        write_raw_disk(plan, apart, tmp_path / "disk.raw", Silent())

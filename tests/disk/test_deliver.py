@@ -184,3 +184,11 @@ def test_a_checksum_that_began_with_the_front_is_the_files(tmp_path: Path, front
             file.seek(max(front, 6_000_000))
             file.write(b"written later"[: 9_000_000 - file.tell()])
         assert checksums.begin(disk).result() == hashlib.sha256(disk.read_bytes()).hexdigest()
+
+
+def test_a_file_that_cannot_go_to_the_disk_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    with Checksums() as checksums:
+        checksums.begin_sync(tmp_path / "there").result()
+        with pytest.raises(FileNotFoundError):
+            checksums.begin_sync(tmp_path / "gone").result()

@@ -1,8 +1,9 @@
+import threading
 from pathlib import Path
 
 import pytest
 
-from bootc_build.disk.worktree import remove_tree, work_tree
+from bootc_build.disk.worktree import beside, remove_tree, work_tree
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import run
 
@@ -39,4 +40,32 @@ def test_what_a_killed_run_left_is_removed_and_what_is_in_use_is_not(tmp_path: P
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="Nothing can be written in"), work_tree(tmp_path / "file"):
+        pass
+
+
+def test_work_beside_a_block_is_done_when_the_block_ends(tmp_path: Path) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        may_end.wait()
+        (tmp_path / "done").touch()
+
+    with beside(work):
+        begun.wait()  # in another thread, or this would wait for ever
+        may_end.set()
+    assert (tmp_path / "done").exists()
+
+
+def test_work_beside_a_block_is_done_when_the_block_fails(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), beside((tmp_path / "done").touch):
+        raise KeyError
+    assert (tmp_path / "done").exists()
+
+
+def test_work_that_fails_beside_a_block_fails_it() -> None:
+    def work() -> None:
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"), beside(work):
         pass

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_build.onhost import pull
+from bootc_build.onhost import pull, unsynced
 from bootc_build.onhost.cli.main import main
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install import bootloader, request
@@ -61,6 +61,21 @@ class Install:
                 str(self.target),
             ]
         )
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_who_makes_a_disk_of_the_tree_need_not_wait_for_it_to_be_synced(
+    install: Install, monkeypatch: pytest.MonkeyPatch, *, wanted: bool
+) -> None:
+    asked: list[list[Path]] = []
+    monkeypatch.setattr(
+        unsynced, "write_unsynced", lambda: asked.append(list(install.target.iterdir()))
+    )
+    if wanted:
+        monkeypatch.setenv(unsynced.VARIABLE, "1")
+    assert install() == 0
+    # Before there is anything in the target.
+    assert asked == [[]] * wanted
 
 
 def test_installed_tree_has_one_deployment_that_tracks_the_target(install: Install) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bootc_build.onhost import unsynced
 from bootc_build.onhost.cli.install_arguments import declare
 from bootc_build.onhost.cli.install_request import chosen_bootloaders, located, requested
 from bootc_build.onhost.cli.output import TextProgress, say
@@ -97,6 +98,8 @@ def _to_filesystem(args: argparse.Namespace) -> int:
         filesystem.check_target(wanted.root_path, imported_layers=args.imported_layers)
     elif args.replace == "alongside":
         takeover.check(wanted.root_path)
+    if os.environ.get(unsynced.VARIABLE):
+        unsynced.write_unsynced()
     found = target.inspect(wanted.root_path)
     wanted = located(args, wanted, configuration, found)
     filesystem.check_request(wanted)

@@ -33,7 +33,10 @@ def take_over(root: Path, repo: "Repo") -> None:
     target = repo.path / "objects"
     for folder in sorted((given / OBJECTS).iterdir()):
         place = target / folder.name
-        place.mkdir(mode=0o755, exist_ok=True)
+        if not place.exists():
+            folder.chmod(0o755)
+            folder.rename(place)
+            continue
         with os.scandir(folder) as entries:
             for entry in entries:
                 os.rename(entry.path, f"{place}/{entry.name}")  # noqa: PTH104 - thousands of them
