@@ -177,7 +177,7 @@ def test_settings_are_files_that_are_added(made: Made) -> None:
     assert re.search(r"Mode:\s+0750.*\nUser:\s+0\s+Group:\s+27", folder, re.DOTALL)
     assert re.search(r"User:\s+1000\s+Group:\s+0", file)
     assert "u alice 1000:1000" in made.read("/etc/sysusers.d/60-bootc-build-disk.conf")
-    assert made.read("/etc/passwd") == "root:x:0:0:root:/root:/bin/sh\n"
+    assert "alice" not in made.read("/etc/passwd")
 
 
 def test_passwords_are_hashed_and_for_root_alone(made: Made) -> None:
@@ -415,6 +415,10 @@ NOT_FOR_THIS_IMAGE = {
         "'services.enabled[0]' is nil, and the image has no unit",
     ),
     "group": ("users: [{name: a, groups: [wheel]}]", "'users[0].groups[0]' is wheel, which is"),
+    "password": (
+        "users: [{name: www, password: x}]",
+        "'users[0].password' is there, and the image",
+    ),
     "owner": ("files: [{path: /etc/x, owner: bob}]", "'files[0].owner' is bob, and neither"),
     "folder above": (
         "directories: [{path: /etc/a/b}]",
