@@ -101,8 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bootc-build {args.verb}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        if has_reader():  # a program that was started ended before it had read its input
-            raise
+        if has_reader():
+            what = "A program that was started ended before it had read its input."
+            print(f"bootc-build {args.verb}: error: {what}", file=sys.stderr)
+            return own_failure
         lead_nowhere(1)
         return _BROKEN_PIPE
     return status

@@ -23,7 +23,13 @@ from bootc_build.disk.formats import (
 )
 from bootc_build.disk.identity import Identity
 from bootc_build.disk.layers import LayersRefusedError, imported_layers, layer_shelf
-from bootc_build.disk.layout import Overrides, image_layout, requested_layout, root_flags
+from bootc_build.disk.layout import (
+    Overrides,
+    image_layout,
+    layout_problems,
+    requested_layout,
+    root_flags,
+)
 from bootc_build.disk.plan import Contents, plan_disk
 from bootc_build.disk.populate import Installation, install_image
 from bootc_build.disk.settings.accounts import with_keys_of_root
@@ -262,8 +268,10 @@ def _install(
         layout = image_layout(wanted, root, install)
         layout = replace(layout, architecture=image.architecture)
         settings = plan_settings(container, root, Settings(wanted, identity, layout))
-        problems = image_install.install_problems(install, layout)
-        image_install.raise_found((*problems, *origin.found(settings.problems)))
+        problems = (*layout_problems(layout, wanted, root), *settings.problems)
+        image_install.raise_found(
+            (*image_install.install_problems(install, layout), *origin.found(problems))
+        )
         workshops = find_workshops(container, image.id, layout)
         installation = Installation(
             target,

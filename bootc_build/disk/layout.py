@@ -3,13 +3,14 @@
 Nothing is written here; the image is looked into.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
 from bootc_build.config.disk import DiskConfiguration, ExtraFileSystem, FileSystem
 from bootc_build.config.disk import Subvolume as ConfiguredSubvolume
+from bootc_build.config.record import Problem
 from bootc_build.disk.settings.deployment import Deployment
 from bootc_build.disk.wanted import (
     BOOT_BYTES,
@@ -20,7 +21,6 @@ from bootc_build.disk.wanted import (
     Layout,
     Subvolume,
 )
-from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.install.configuration import InstallConfiguration
 
 _DEFAULT_FILESYSTEM = "ext4"
@@ -58,36 +58,89 @@ class Overrides:
 def image_layout(
     wanted: DiskConfiguration, image_root: Path, install: InstallConfiguration
 ) -> Layout:
-    """The layout for one image.
+    """The layout for one image; whether that can have it, `layout_problems` says.
 
     Args:
         wanted: what the user says.
         image_root: the image's file system.
         install: what the image says about its own installation; what the user says comes first.
-
-    Raises:
-        UserError: a mount point that cannot be, a label that is too long, a file system that the image's
-            kernel lacks.
     """
     image = Deployment(image_root, image_root / "var")
     root = wanted.root.filesystem or install.root_fs_type or _DEFAULT_FILESYSTEM
     extras = tuple(_extra(each, image, root) for each in wanted.filesystems)
     subvolumes = tuple(_subvolume(each, image) for each in wanted.root.subvolumes)
-    if subvolumes and root != "btrfs":
-        raise UsageError(
-            f"The root has subvolumes, and its file system is {root}.",
-            "Only btrfs has subvolumes: say root.filesystem: btrfs, or leave them out.",
+    return replace(requested_layout(wanted), filesystem=root, extras=extras, subvolumes=subvolumes)
+
+
+def layout_problems(
+    layout: Layout, wanted: DiskConfiguration, image_root: Path
+) -> Iterator[Problem]:
+    """What of a layout the image cannot have, by the configuration's keys: mount points, labels, its kernel.
+
+    Args:
+        layout: as `image_layout` decides it.
+        wanted: what it was decided from.
+        image_root: the image's file system.
+    """
+    root = layout.filesystem
+    if layout.subvolumes and root != "btrfs":
+        fact = f"is there, and the root's file system is {root}"
+        yield Problem("root.subvolumes", fact, "Say root.filesystem: btrfs, or leave them out")
+    yield from _mount_problems(layout, wanted, image_root)
+    labels = [("root.label", layout.root_label, root)]
+    labels += [
+        (f"filesystems[{n}].label", each.label, each.filesystem)
+        for n, each in enumerate(layout.extras)
+    ]
+    for key, label, kind in labels:
+        if len(label.encode()) > _LABEL_BYTES[kind]:
+            fact = f"is '{label}', which is too long for {kind}"
+            yield Problem(key, fact, f"It may have {_LABEL_BYTES[kind]} bytes")
+    kinds = {root: "root.filesystem"}
+    for number, each in enumerate(layout.extras):
+        kinds.setdefault(each.filesystem, f"filesystems[{number}].filesystem")
+    for kind, key in kinds.items():
+        if not _kernel_knows(image_root, kind):
+            fact = f"is {kind}, and the image's kernel has no module for {kind}"
+            yield Problem(key, fact, "Install another kernel in the Containerfile, or use ext4")
+    if layout.group is not None and not _has_lvm(image_root):
+        fact = "is there, and the image has no LVM"
+        yield Problem("volume-group", fact, "Install in the Containerfile: lvm2")
+
+
+def _mount_problems(
+    layout: Layout, wanted: DiskConfiguration, image_root: Path
+) -> Iterator[Problem]:
+    decided = [(each.mountpoint, "filesystems") for each in layout.extras]
+    decided += [(each.mountpoint, "root.subvolumes") for each in layout.subvolumes]
+    said = [
+        *enumerate(each.mountpoint for each in wanted.filesystems),
+        *enumerate(each.mountpoint for each in wanted.root.subvolumes),
+    ]
+    seen = set()
+    for (point, key), (number, text) in zip(decided, said, strict=True):
+        path = f"{key}[{number}].mountpoint"
+        if point in seen:
+            fact = f"is {text}, and so is another: links of the image lead both to {point}"
+            yield Problem(path, fact, "Leave one of them out")
+        elif point not in ("/", "/var") and not point.startswith("/var/"):
+            yield from _outside_var(path, text, point, image_root)
+        seen.add(point)
+
+
+def _outside_var(key: str, said: str, point: str, image_root: Path) -> Iterator[Problem]:
+    where = image_root / point.lstrip("/")
+    if point.startswith("/usr"):
+        fact = f"is {said}, and it leads to {point}, which is the image's"
+        yield Problem(key, fact, "Mount it at /var or below")
+    elif not where.is_dir():
+        fact = f"is {said}, and the image has no folder {point} to mount a file system at, and a read-only /"
+        yield Problem(key, fact, "Make the folder in the Containerfile, or mount at /var or below")
+    elif any(where.iterdir()):
+        fact = (
+            f"is {said}, and the image has files in {point}, which a file system there would hide"
         )
-    layout = replace(
-        requested_layout(wanted), filesystem=root, extras=extras, subvolumes=subvolumes
-    )
-    _check_distinct(layout.mountpoints)
-    _check_label("root.label", layout.root_label, root)
-    for kind in layout.kinds:
-        _check_kernel(image_root, kind)
-    if layout.group is not None:
-        _check_lvm(image_root)
-    return layout
+        yield Problem(key, fact, "Mount it elsewhere, like below /var")
 
 
 def requested_layout(wanted: DiskConfiguration) -> Layout:
@@ -122,11 +175,8 @@ def _group(wanted: DiskConfiguration) -> Group | None:
 
 def _extra(wanted: ExtraFileSystem, image: Deployment, root: str) -> Extra:
     point = image.resolve(f"{wanted.mountpoint}/.")
-    if point != "/var" and not point.startswith("/var/"):
-        _check_mount_point(wanted.mountpoint, point, image)
     kind = wanted.filesystem or root
     label = wanted.label or point.rpartition("/")[2][: _LABEL_BYTES[kind]]
-    _check_label(f"the label of {point}", label, kind)
     return Extra(
         mountpoint=point,
         size=wanted.size,
@@ -140,30 +190,8 @@ def _extra(wanted: ExtraFileSystem, image: Deployment, root: str) -> Extra:
     )
 
 
-def _check_mount_point(said: str, point: str, image: Deployment) -> None:
-    where = image.root / point.lstrip("/")
-    if point.startswith("/usr"):
-        raise UsageError(
-            f"Nothing can be mounted at {said}: it leads to {point}, which is the image's.",
-            "Mount it at /var or below.",
-        )
-    if not where.is_dir():
-        raise UsageError(
-            f"The image has no folder {point} to mount a file system at, and its / is read-only.",
-            "Make the folder in the Containerfile, or mount at /var or below.",
-        )
-    if any(where.iterdir()):
-        raise UsageError(
-            f"The image has files in {point}, which a file system mounted there would hide.",
-            "Mount it elsewhere, like below /var.",
-        )
-
-
 def _subvolume(wanted: ConfiguredSubvolume, image: Deployment) -> Subvolume:
-    point = image.resolve(f"{wanted.mountpoint}/.")
-    if point not in ("/", "/var") and not point.startswith("/var/"):
-        _check_mount_point(wanted.mountpoint, point, image)
-    return Subvolume(wanted.name, point)
+    return Subvolume(wanted.name, image.resolve(f"{wanted.mountpoint}/."))
 
 
 def root_flags(layout: Layout) -> tuple[str, ...]:
@@ -173,42 +201,18 @@ def root_flags(layout: Layout) -> tuple[str, ...]:
     return (f"rd.lvm.lv={group.name}/{group.root}", *flags) if group and group.root else flags
 
 
-def _check_distinct(points: Sequence[str]) -> None:
-    for number, point in enumerate(points):
-        if point in points[:number]:
-            raise UsageError(
-                f"Two file systems are to be mounted at {point}: links of the image lead there.",
-                "Leave one of them out of the configuration.",
-            )
+def _has_lvm(image_root: Path) -> bool:
+    """Whether there is what finds the volumes at boot, also in the initramfs that was made with it."""
+    return any((image_root / place).exists() for place in ("usr/sbin/lvm", "usr/bin/lvm"))
 
 
-def _check_label(where: str, label: str, kind: str) -> None:
-    if len(label.encode()) > _LABEL_BYTES[kind]:
-        raise UsageError(
-            f"{where} is '{label}', which is too long for {kind}.",
-            f"It may have {_LABEL_BYTES[kind]} bytes.",
-        )
-
-
-def _check_lvm(image_root: Path) -> None:
-    """Require what finds the volumes at boot, also in the initramfs that was made with it."""
-    if not any((image_root / place).exists() for place in ("usr/sbin/lvm", "usr/bin/lvm")):
-        raise UserError(
-            "The disk is to have a volume group, and the image has no LVM.",
-            "Install in the Containerfile: lvm2",
-        )
-
-
-def _check_kernel(image_root: Path, kind: str) -> None:
-    """Require a kernel that knows a file system."""
+def _kernel_knows(image_root: Path, kind: str) -> bool:
+    if kind == _DEFAULT_FILESYSTEM:
+        return True
     for kernel in image_root.glob("usr/lib/modules/*"):
         builtin = kernel / "modules.builtin"
         if any(kernel.glob(f"kernel/fs/{kind}/{kind}.ko*")):
-            return
+            return True
         if builtin.is_file() and f"/{kind}.ko" in builtin.read_text():
-            return
-    if kind != _DEFAULT_FILESYSTEM:
-        raise UserError(
-            f"The image's kernel has no module for {kind}.",
-            "Install another kernel in the Containerfile, or use ext4.",
-        )
+            return True
+    return False

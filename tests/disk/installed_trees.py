@@ -20,7 +20,7 @@ def make_installed_tree(target: Path) -> None:
         f"{DEPLOYMENT}/usr/bin/true": b"\x7fELF",
         f"{DEPLOYMENT}/etc/hostname": b"",
         f"{DEPLOYMENT}/etc/fstab": b"UUID=boot /boot ext4 defaults 0 2\n",
-        f"{DEPLOYMENT}/etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
+        f"{DEPLOYMENT}/etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nwww:x:33:33::/:/bin/sh\n",
         f"{DEPLOYMENT}/etc/group": b"root:x:0:\nsudo:x:27:\nshadow:x:42:\n",
         f"{DEPLOYMENT}/etc/shadow": b"root:*:20000:0:99999:7:::\n",
         f"{DEPLOYMENT}/usr/share/zoneinfo/Europe/Berlin": b"TZif",

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from bootc_build.config.disk import DiskConfiguration, ExtraFileSystem, Root, Subvolume, VolumeGroup
-from bootc_build.disk.layout import Overrides, image_layout, root_flags
+from bootc_build.config.record import Problem
+from bootc_build.disk.layout import Overrides, image_layout, layout_problems, root_flags
 from bootc_build.disk.wanted import Group
-from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install.configuration import InstallConfiguration
 from bootc_build.tools.sizes import GIB
 
@@ -68,26 +68,57 @@ def test_a_further_file_system_is_of_the_roots_type_unless_it_says_another(image
 
 # Configuration, and what is said of it for this image.
 REFUSED = {
-    "no folder": (extra("/nowhere"), "no folder /nowhere"),
-    "files below": (extra("/full"), "files in /full"),
-    "link into the image": (extra("/opt"), "it leads to /usr/lib/opt"),
+    "no folder": (extra("/nowhere"), "filesystems[0].mountpoint", "no folder /nowhere"),
+    "files below": (extra("/full"), "filesystems[0].mountpoint", "files in /full"),
+    "link into the image": (
+        extra("/opt"),
+        "filesystems[0].mountpoint",
+        "is /opt, and it leads to /usr/lib/opt",
+    ),
     "links to one place": (
         DiskConfiguration(filesystems=extra("/home").filesystems + extra("/var/home").filesystems),
-        "Two file systems are to be mounted at /var/home",
+        "filesystems[1].mountpoint",
+        "is /var/home, and so is another: links of the image lead both to /var/home",
     ),
-    "label": (extra("/var/x", label="seventeen-letters"), "too long for ext4"),
-    "root's label": (DiskConfiguration(root=Root(label="seventeen-letters")), "root.label"),
-    "kernel": (extra("/var/x", filesystem="xfs"), "no module for xfs"),
+    "label": (
+        extra("/var/x", label="seventeen-letters"),
+        "filesystems[0].label",
+        "too long for ext4",
+    ),
+    "root's label": (
+        DiskConfiguration(root=Root(label="seventeen-letters")),
+        "root.label",
+        "too long for ext4",
+    ),
+    "kernel": (extra("/var/x", filesystem="xfs"), "filesystems[0].filesystem", "no module for xfs"),
+    "kernel, for the root": (
+        DiskConfiguration(root=Root(filesystem="xfs")),
+        "root.filesystem",
+        "no module for xfs",
+    ),
 }
 
 
-@pytest.mark.parametrize(("wanted", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_the_image_cannot_do_is_refused(
-    image: Path, wanted: DiskConfiguration, said: str
+def problems(wanted: DiskConfiguration, image: Path) -> list[Problem]:
+    layout = image_layout(wanted, image, InstallConfiguration())
+    return list(layout_problems(layout, wanted, image))
+
+
+@pytest.mark.parametrize(("wanted", "key", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_the_image_cannot_do_is_told_by_key(
+    image: Path, wanted: DiskConfiguration, key: str, said: str
 ) -> None:
-    with pytest.raises(UserError, match=said) as refused:
-        image_layout(wanted, image, InstallConfiguration())
-    assert refused.value.remedy
+    [problem] = problems(wanted, image)
+    assert problem.path == key
+    assert said in problem.fact
+    assert problem.remedy
+
+
+@pytest.mark.parametrize(
+    "wanted", [DiskConfiguration(), extra("/home"), extra("/data"), extra("/var")]
+)
+def test_what_the_image_can_do_is_no_problem(image: Path, wanted: DiskConfiguration) -> None:
+    assert problems(wanted, image) == []
 
 
 SUBVOLUMES = (
@@ -110,8 +141,11 @@ def test_subvolumes_are_mounted_where_links_lead_and_the_kernel_is_told(image: P
 
 def test_only_btrfs_has_subvolumes(image: Path) -> None:
     wanted = DiskConfiguration(root=Root(subvolumes=SUBVOLUMES))
-    with pytest.raises(UserError, match="its file system is ext4"):
-        image_layout(wanted, image, InstallConfiguration())
+    [problem] = problems(wanted, image)
+    assert (problem.path, problem.fact) == (
+        "root.subvolumes",
+        "is there, and the root's file system is ext4",
+    )
 
 
 def test_a_volume_group_needs_an_image_with_lvm(image: Path) -> None:
@@ -120,9 +154,9 @@ def test_a_volume_group_needs_an_image_with_lvm(image: Path) -> None:
         root=Root(volume="system"),
         filesystems=(ExtraFileSystem(mountpoint="/var/x", size=GIB, volume="x"),),
     )
-    with pytest.raises(UserError, match="no LVM") as refused:
-        image_layout(wanted, image, InstallConfiguration())
-    assert "lvm2" in refused.value.remedy
+    [problem] = problems(wanted, image)
+    assert (problem.path, problem.fact) == ("volume-group", "is there, and the image has no LVM")
+    assert "lvm2" in problem.remedy
     (image / "usr/sbin").mkdir()
     (image / "usr/sbin/lvm").touch()
     layout = image_layout(wanted, image, InstallConfiguration())

@@ -243,6 +243,19 @@ def test_check_tells_who_watches_the_status_only_of_what_is_new(host: PretendHos
     assert changed.stat().st_mtime > 0
 
 
+def test_upgrade_whose_output_nobody_reads_is_applied(host: PretendHost) -> None:
+    publish(host, "2")
+    reboot = host.scratch / "tmp/fake/systemd-run"
+    reboot.write_text("#!/bin/sh\ntouch /run/reboots\n")
+    reboot.chmod(0o755)
+    command = " ".join((*BOOTC, "upgrade", "--apply"))
+    # The reader is gone before the first line.
+    done = host.execute("bash", "-c", f"{command} > >(exec true) 2>&1; exit $?")
+    assert done.status == 0
+    assert host.status()["staged"]["image"]["version"] == "2"
+    assert (host.run_directory / "reboots").exists()
+
+
 def test_killed_upgrade_changes_nothing_and_the_next_one_finishes(host: PretendHost) -> None:
     publish(host, "2")
     with host.start(*BOOTC, "upgrade") as process:

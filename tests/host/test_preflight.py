@@ -217,7 +217,8 @@ def test_a_check_refuses_what_would_not_fit(host: PretendHost) -> None:
 
 def test_a_download_says_what_all_checks_came_to(host: PretendHost) -> None:
     publish(host, "2")
-    # Whether this machine's libostree can hold it back is another question.
     done = host.execute(*BOOTC, "upgrade", "--download-only")
+    if "libostree cannot hold" in done.stderr:
+        pytest.skip("this machine's libostree cannot hold a deployment back")
     assert "preflight: nothing stands against it (boot-space, root-space" in done.stderr
     assert host.execute(*BOOTC, "upgrade", "--format=json").status == 2

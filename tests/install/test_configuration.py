@@ -61,6 +61,16 @@ def test_other_architectures_are_left_out() -> None:
     assert merge([("a.toml", text)], "aarch64").kargs == ("x",)
 
 
+def test_a_system_for_another_machine_has_that_machines_configuration(tmp_path: Path) -> None:
+    for machine in ("x86_64", "aarch64"):
+        text = f'[install]\nstateroot = "{machine}"\nmatch-architectures = ["{machine}"]\n'
+        put(tmp_path, "usr/lib", f"{machine}.toml", text)
+    for machine in ("x86_64", "aarch64"):
+        found = load_configuration(tmp_path, machine)
+        assert found.stateroot == machine
+        assert found.origins == {"stateroot": f"/usr/lib/bootc/install/{machine}.toml"}
+
+
 @pytest.mark.parametrize(
     ("text", "fact", "remedy"),
     [

@@ -109,6 +109,19 @@ def test_system_error_names_the_file(
     assert capsys.readouterr().err == "error: /proc/absent: No such file or directory\n"
 
 
+def test_pipe_of_the_build_program_to_another_one_that_broke_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bootc_build.cli import doctor, main  # noqa: PLC0415
+
+    def broken(_args: object, _progress: object) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(doctor, "run", broken)
+    assert main.main(["doctor"]) == 1
+    assert "ended before it had read its input" in capsys.readouterr().err
+
+
 def test_build_program_ends_as_by_sigpipe_unless_it_was_done() -> None:
     code = (
         "import sys; from bootc_build.cli import doctor, main\n"

@@ -106,6 +106,7 @@ def plan_settings(container: WorkingContainer, root: Path, settings: Settings) -
         *accounts.problems,
         *owner.problems,
         *place_problems(image, wanted, [home.path for home in accounts.homes], ours),
+        *_password_problems(image, wanted, accounts),
         *_unit_problems(image, wanted),
         *_lacks(container, image, wanted),
     ]
@@ -123,6 +124,17 @@ def _accounts(image: Deployment, settings: Settings) -> Accounts:
             hashes[user.name] = openssl.hash_password(user.password, salt)
     there = ImageAccounts.parse(image.read("/etc/passwd"), image.read("/etc/group"))
     return plan_accounts(settings.wanted, there, hashes, lambda path: image.resolve(f"{path}/."))
+
+
+def _password_problems(
+    image: Deployment, wanted: DiskConfiguration, accounts: Accounts
+) -> Iterator[Problem]:
+    there = {line.partition(":")[0] for line in image.read("/etc/shadow").splitlines()}
+    for number, user in enumerate(wanted.users):
+        if user.name in accounts.passwords and user.name not in there:
+            key = "password" if user.password_hash is None else "password-hash"
+            fact = f"is there, and the image has its user '{user.name}' not in /etc/shadow"
+            yield Problem(f"users[{number}].{key}", fact, "Run pwconv in the Containerfile")
 
 
 class _Owners:
