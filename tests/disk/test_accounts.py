@@ -77,16 +77,20 @@ def test_a_password_is_a_credential_that_only_root_reads() -> None:
 
 
 def test_keys_arrive_where_there_are_none_yet_and_belong_to_the_user() -> None:
-    lines = plan(User(name="alice", ssh_keys=("ssh-ed25519 A a", "ssh-ed25519 B b")))[TMPFILES]
+    lines = plan(User(name="alice", ssh_keys=("ssh-ed25519 AAAA a", "ssh-ed25519 BBBB b")))[
+        TMPFILES
+    ]
     folder, keys = lines.splitlines()[1:]
     assert folder == "d /var/h/alice/.ssh :0700 :1002 :1002 -"
     *rest, encoded = keys.split()
     assert rest == ["f~", "/var/h/alice/.ssh/authorized_keys", ":0600", ":1002", ":1002", "-"]
-    assert base64.b64decode(encoded) == b"ssh-ed25519 A a\nssh-ed25519 B b\n"
+    assert base64.b64decode(encoded) == b"ssh-ed25519 AAAA a\nssh-ed25519 BBBB b\n"
 
 
 def test_a_user_of_the_image_gets_keys_groups_and_a_password_and_nothing_else() -> None:
-    wanted = DiskConfiguration(users=(User(name="root", ssh_keys=("k",), groups=("sudo",)),))
+    wanted = DiskConfiguration(
+        users=(User(name="root", ssh_keys=("ssh-rsa AAAA",), groups=("sudo",)),)
+    )
     found = plan_accounts(wanted, IMAGE, {"root": "$6$x$y"})
     files = {file.path: file.content for file in found.files}
     assert files[SYSUSERS].splitlines()[1:] == ["m root sudo"]
