@@ -10,7 +10,7 @@ from bootc_build.config.disk import DiskConfiguration
 from bootc_build.config.in_image import image_configuration
 from bootc_build.disk import deliver, ec2, preflight, trees
 from bootc_build.disk.assemble import write_raw_disk
-from bootc_build.disk.bootable import check_image, check_root
+from bootc_build.disk.bootable import check_architecture, check_image, check_root
 from bootc_build.disk.deliver import Checksums, Provenance, WrittenDisk
 from bootc_build.disk.ec2 import CloudInit
 from bootc_build.disk.formats import (
@@ -126,6 +126,7 @@ def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
     with image_store() as store:
         image = store.get(request.image)
     check_image(image, request.image)
+    check_architecture(image, request.image, request.asked.architecture)
     target = request.target or default_target(request.image, image)
     progress.step(f"The host will follow {target.display}")
     timestamp = int(image.created.timestamp())
@@ -250,6 +251,7 @@ def _install(
         if request.configuration is None and (found := image_configuration(root)) is not None:
             progress.step("Taking the configuration that the image has")
             wanted = request.overrides.over(found)
+            check_architecture(image, request.image, wanted.architecture)
         layout = image_layout(wanted, root, load_configuration(root))
         layout = replace(layout, architecture=image.architecture)
         workshops = find_workshops(container, image.id, layout)
