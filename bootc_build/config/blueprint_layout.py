@@ -10,7 +10,6 @@ from bootc_build.config.blueprint_records import (
 )
 from bootc_build.config.contradictions import repetitions
 from bootc_build.config.disk import FILE_SYSTEMS
-from bootc_build.config.layout_contradictions import mount_point_problems
 from bootc_build.config.record import Problem
 
 _TOP: Final = "customizations"
@@ -64,8 +63,7 @@ def layout_problems(custom: Customizations) -> Iterator[Problem]:
                 f"{_DISK}.partitions[{number}].type", "is lvm for a second time", "One volume group"
             )
         yield from _swap_problems(custom.disk.partitions)
-    points = [(key, point) for key, point in points if point]
-    yield from mount_point_problems((key, point) for key, point in points if point not in _OWN)
+    # Of these the second would take the place of the first; the others are looked at in what they become.
     yield from repetitions((key, point) for key, point in points if point in _OWN)
 
 

@@ -38,7 +38,7 @@ def layout_contradictions(found: DiskConfiguration, at: At) -> Iterator[Problem]
         (at(f"filesystems[{index}].mountpoint"), each.mountpoint)
         for index, each in enumerate(found.filesystems)
     ]
-    yield from mount_point_problems([*(pair for pair in subvolumes if pair[1] != "/"), *extras])
+    yield from _mount_point_problems([*(pair for pair in subvolumes if pair[1] != "/"), *extras])
     yield from _volume_problems(found, at)
     yield from _label_problems(found, at)
     yield from _partition_problems(found, at)
@@ -52,8 +52,8 @@ def _size_problems(found: DiskConfiguration, at: At) -> Iterator[Problem]:
             yield Problem(at(f"{path}minimum-size"), fact, "Leave one of them out")
 
 
-def mount_point_problems(points: Iterable[tuple[str, str]]) -> Iterator[Problem]:
-    """What is wrong with the mount points of extra file systems; pairs of key path and mount point."""
+def _mount_point_problems(points: Iterable[tuple[str, str]]) -> Iterator[Problem]:
+    # Of file systems besides those that every disk has; pairs of key path and mount point.
     pairs = list(points)
     own = {
         "/": "Say it below 'root'",

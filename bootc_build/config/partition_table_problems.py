@@ -6,7 +6,6 @@ from typing import Final
 from bootc_build.config.blueprint_layout import LVM_REASON
 from bootc_build.config.contradictions import repetitions
 from bootc_build.config.disk import FILE_SYSTEMS
-from bootc_build.config.layout_contradictions import mount_point_problems
 from bootc_build.config.partition_table_records import (
     KEYS,
     LINUX,
@@ -53,16 +52,11 @@ def table_problems(found: Document, payloads: Sequence[Payload]) -> Iterator[Pro
         for number, (partition, payload) in enumerate(pairs)
         for key, value in _once(partition, payload)
     )
-    points = [
-        (f"{TOP}[{number}].payload.mountpoint", payload.mountpoint)
-        for number, payload in enumerate(payloads)
-        if payload.mountpoint is not None and payload.mountpoint not in KEYS
-    ]
-    yield from mount_point_problems(points)
     if found.mount_configuration == "none":
-        for _key, point in points:
-            fact = f"is none, so nothing mounts {point}"
-            yield Problem("mount_configuration", fact, "Say fstab")
+        for payload in payloads:
+            if payload.mountpoint is not None and payload.mountpoint not in KEYS:
+                fact = f"is none, so nothing mounts {payload.mountpoint}"
+                yield Problem("mount_configuration", fact, "Say fstab")
 
 
 def _once(partition: Partition, payload: Payload) -> Iterator[tuple[str, str]]:
@@ -115,7 +109,11 @@ def _file_system_problems(partition: Partition, payload: Payload, place: str) ->
     if payload.type is not None and payload.type not in allowed:
         words = ", ".join(allowed)
         yield Problem(f"{place}.payload.type", f"is {payload.type}", f"Allowed there: {words}")
-    yield from _fstab_problems(payload, place)
+    # The EFI system partition is not mounted on the machine, so how it would be does not matter. ext4 is checked
+    # at boot, which does nothing to one that is whole; the others' checks are empty programs.
+    if point != "/boot/efi":
+        extra = 2 if payload.type in (None, "ext4") else 0
+        yield from _fstab_problems(payload, place, checked={"/": 1, "/boot": 2}.get(point, extra))
     if point in KEYS:
         yield from _fixed_problems(partition, payload, place)
 
@@ -136,20 +134,15 @@ def _swap_problems(partition: Partition, payload: Payload, place: str) -> Iterat
     for key in ("type", "mountpoint"):
         if getattr(payload, key) is not None:
             yield Problem(f"{place}.payload.{key}", "does not belong to swap", "Leave it out")
-    yield from _fstab_problems(payload, place)
+    yield from _fstab_problems(payload, place, checked=0)
     yield from _options_problem(payload, place)
 
 
-def _fstab_problems(payload: Payload, place: str) -> Iterator[Problem]:
-    point = payload.mountpoint
-    # The EFI system partition is not mounted on the machine, so how it would be does not matter.
-    if point == "/boot/efi":
-        return
+def _fstab_problems(payload: Payload, place: str, *, checked: int) -> Iterator[Problem]:
+    """What of the last two fields of fstab(5) is not so; `checked` is the last one here."""
     if payload.fstab_freq:
         key = f"{place}.payload.fstab_freq"
         yield Problem(key, f"is {payload.fstab_freq}", "Allowed there: 0, since nothing dumps it")
-    # ext4 is checked at boot, which does nothing to one that is whole; the others' checks are empty programs.
-    checked = {"/": 1, "/boot": 2}.get(point or "", 2 if payload.type in (None, "ext4") else 0)
     if payload.fstab_passno not in (0, checked):
         key = f"{place}.payload.fstab_passno"
         allowed = " or ".join(str(each) for each in sorted({0, checked}))

@@ -122,6 +122,71 @@ def partition(text: str) -> str:
 
 # What is written, and the words that the error has.
 REFUSED = {
+    "two sizes": (
+        "[[customizations.filesystem]]\nmountpoint = '/'\nminsize = 1\nsize = 1",
+        "'customizations.filesystem[0].minsize' is missing, or there beside 'size'",
+    ),
+    "sectors": (custom("disk.sector_size = 4096"), "'customizations.disk.sector_size' is 4096"),
+    "mode beside a table": (
+        custom("partitioning_mode = 'lvm'\n")
+        + partition("mountpoint = '/var'\nfs_type = 'ext4'\nminsize = 1"),
+        "'customizations.partitioning_mode' is there beside 'customizations.disk'",
+    ),
+    "partition without a size": (
+        partition("mountpoint = '/var/a'\nfs_type = 'ext4'"),
+        "'customizations.disk.partitions[0].minsize' is missing",
+    ),
+    "label of a volume group": (
+        partition(
+            "type = 'lvm'\nlabel = 'a'\n"
+            "logical_volumes = [{minsize = 1, mountpoint = '/', fs_type = 'ext4'}]"
+        ),
+        "'customizations.disk.partitions[0].label' does not belong to a volume group",
+    ),
+    "type of a volume group": (
+        partition(
+            "type = 'lvm'\npart_type = 'e6d6d379-f507-44c2-a23c-238f2a3df928'\n"
+            "logical_volumes = [{minsize = 1, mountpoint = '/', fs_type = 'ext4'}]"
+        ),
+        "'customizations.disk.partitions[0].part_type' cannot be honoured",
+    ),
+    "file system of a volume": (
+        partition("type = 'lvm'\nlogical_volumes = [{minsize = 1, mountpoint = '/'}]"),
+        "'customizations.disk.partitions[0].logical_volumes[0].fs_type' is missing",
+    ),
+    "label of a btrfs partition": (
+        partition(
+            "type = 'btrfs'\nminsize = 1\nlabel = 'a'\nsubvolumes = [{name = 'a', mountpoint = '/'}]"
+        ),
+        "'customizations.disk.partitions[0].label' does not belong to a btrfs partition",
+    ),
+    "name of a btrfs partition": (
+        partition(
+            "type = 'btrfs'\nminsize = 1\npart_label = 'a'\n"
+            "subvolumes = [{name = 'a', mountpoint = '/'}]"
+        ),
+        "'customizations.disk.partitions[0].part_label' cannot be honoured",
+    ),
+    "btrfs partition without a size": (
+        partition("type = 'btrfs'\nsubvolumes = [{name = 'a', mountpoint = '/'}]"),
+        "'customizations.disk.partitions[0].minsize' is missing",
+    ),
+    "swap that is mounted": (
+        partition("fs_type = 'swap'\nminsize = 1\nmountpoint = '/var/a'"),
+        "'customizations.disk.partitions[0].mountpoint' is there for a swap partition",
+    ),
+    "file system that is nowhere": (
+        partition("fs_type = 'ext4'\nminsize = 1"),
+        "'customizations.disk.partitions[0].mountpoint' is missing",
+    ),
+    "id of the root's partition": (
+        partition("mountpoint = '/'\nfs_type = 'ext4'\nminsize = 1\npart_uuid = 'x'"),
+        "'customizations.disk.partitions[0].part_uuid' cannot be honoured",
+    ),
+    "label of /boot": (
+        partition("mountpoint = '/boot'\nfs_type = 'ext4'\nminsize = 1\nlabel = 'boot'"),
+        "'customizations.disk.partitions[0].label' cannot be honoured",
+    ),
     "mode of partitions": (
         custom("partitioning_mode = 'zfs'"),
         "'customizations.partitioning_mode' is zfs",

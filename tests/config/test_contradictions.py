@@ -48,6 +48,10 @@ WRONG = {
         "root: {filesystem: btrfs, subvolumes: [{name: a, mountpoint: /var/a}]}",
         ("'root.subvolumes' has none that is mounted at /",),
     ),
+    "two subvolumes at /": (
+        "root: {subvolumes: [{name: a, mountpoint: /}, {name: b, mountpoint: /}]}",
+        ("'root.subvolumes[1].mountpoint' is /, as 'root.subvolumes[0].mountpoint' is",),
+    ),
     "subvolume where a file system is": (
         SUBVOLUME_AND_FILE_SYSTEM,
         ("'filesystems[0].mountpoint' is /var/b, as 'root.subvolumes[1].mountpoint' is",),

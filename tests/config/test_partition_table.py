@@ -89,6 +89,28 @@ REFUSED = {
     "type of the root": ("4f68bce3", "44479540", "partitions[5].type' is 44479540"),
     "mounts": ("units", "none", "is none, so nothing mounts /var/data"),
     "mount point": ("/var/data", "/usr/data", "which is the image's"),
+    "way of mounts": ("units", "by-hand", "'mount_configuration' is by-hand"),
+    "sectors": ("type: gpt", "type: gpt\n  sector_size: 4096", "sector_size' is 4096"),
+    "file system that is nowhere": (
+        "mountpoint: /var/data, ",
+        "",
+        "partitions[3].payload.mountpoint' is missing",
+    ),
+    "swap that is mounted": (
+        "payload_type: swap",
+        "payload_type: swap\n      payload: {mountpoint: /var/swap}",
+        "partitions[4].payload.mountpoint' does not belong to swap",
+    ),
+    "swap that is checked": (
+        "payload_type: swap",
+        "payload_type: swap\n      payload: {fstab_passno: 2}",
+        "partitions[4].payload.fstab_passno' is 2",
+    ),
+    "id of the root's partition": (
+        'type: "4f68bce3',
+        'uuid: 2866630c-0c7e-469c-bc82-c458e3fd6223\n      type: "4f68bce3',
+        "partitions[5].uuid' cannot be honoured",
+    ),
     "start of a partition": (
         "bootable: true",
         "bootable: true\n      start: 2048",

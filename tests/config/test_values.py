@@ -63,6 +63,23 @@ WRONG = {
         r'users: [{name: a, password: "x\ny"}]',
         ("'users[0].password' is not what it may be",),
     ),
+    "key of two lines": (
+        r'users: [{name: a, ssh-keys: ["ssh-rsa AAAA\nssh-rsa AAAA"]}]',
+        ("'users[0].ssh-keys[0]'", "it has to be one line"),
+    ),
+    "options without a key": (
+        "users: [{name: a, ssh-keys: ['restrict,pty rsa AAAA']}]",
+        ("'users[0].ssh-keys[0]'", "no key of a known type"),
+    ),
+    "path with a blank": (
+        "files: [{path: /etc/a b}]",
+        ("'files[0].path' is \"/etc/a b\"", "a path with blanks"),
+    ),
+    "description with a colon": (
+        "users: [{name: a, description: 'a: b'}]",
+        ("'users[0].description'", "one line without ':'"),
+    ),
+    "label of two words": ("root: {label: a b}", ("'root.label'", "it has to be one word")),
     "words as a key": (
         "users: [{name: a, ssh-keys: [hello world]}]",
         ("'users[0].ssh-keys[0]' is \"hello world\"", "'hello' is neither", "ssh-ed25519, ssh-rsa"),
