@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_build.config.disk import disk_configuration
+from bootc_build.config.disk_yaml import disk_configuration
 from bootc_build.config.document import parse_document
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.formats import DiskType

@@ -3,7 +3,7 @@
 Format: osbuild's blueprint. Whatever is in a blueprint is either done or refused; nothing is passed over.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,23 +17,20 @@ from bootc_build.config.blueprint_records import (
     FileCustomization,
     NodeCustomization,
 )
-from bootc_build.config.disk import (
-    DiskConfiguration,
-    machine_path_problems,
-    repetitions,
-)
+from bootc_build.config.credentials import is_password_hash
+from bootc_build.config.disk import DiskConfiguration
+from bootc_build.config.disk_yaml import disk_configuration
 from bootc_build.config.document import read_document
 from bootc_build.config.origin import Origin
-from bootc_build.config.record import (
-    ConfigurationError,
-    Problem,
-    parse_record,
-    raise_problems,
-)
+from bootc_build.config.record import Problem, parse_record, raise_problems
+from bootc_build.onhost.host.kargs import split_command_line
 
 _IN_IMAGE: Final = "It belongs to the image: say it in the Containerfile"
 _PACKAGES: Final = "Packages belong to the image: install them in the Containerfile"
-_ARCHITECTURES: Final = ("", "x86_64", "amd64")
+# The kernel's names and those of the OCI, which disk.yaml has.
+_ARCHITECTURES: Final = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+# What osbuild takes for a hash; any other text is a password for it.
+_HASH_PREFIXES: Final = ("$2b$", "$5$", "$6$")
 # Why a known key cannot be honoured.
 _UNSUPPORTED: Final = {
     "packages": _PACKAGES,
@@ -42,6 +39,8 @@ _UNSUPPORTED: Final = {
     "enabled_modules": _PACKAGES,
     "containers": "Bind container images in the Containerfile (/usr/lib/bootc/bound-images.d)",
     "distro": "The distribution is that of the image",
+    "minimal": "The packages are those of the image",
+    "ostree": "It is for images made of ostree commits: say the image on the command line",
     "customizations.kernel.name": "The kernel is the image's: install it in the Containerfile",
     "customizations.firewall": _IN_IMAGE,
     "customizations.installation_device": "It is for installers: bootc install to-disk takes the device",
@@ -67,10 +66,6 @@ _UNSUPPORTED_IN_LISTS: Final = {
 }
 
 
-# What a blueprint calls the last part of disk.yaml's keys.
-_NAMES: Final = {"owner": "user", "parents": "ensure_parents"}
-
-
 def load_blueprint(path: Path) -> DiskConfiguration:
     """Read config.toml or config.json.
 
@@ -92,26 +87,14 @@ def parse_blueprint(document: dict[str, Any], where: str) -> DiskConfiguration:
     """
     blueprint = parse_record(Blueprint, _unwrapped(document), where)
     raise_problems(where, _problems(blueprint))
-    translated, places = _translate(blueprint.customizations)
-    try:
-        return parse_record(DiskConfiguration, translated, where)
-    except ConfigurationError as error:
-        problems = [
-            Problem(_place(each.path, places), each.fact, each.remedy) for each in error.problems
-        ]
-        raise ConfigurationError(where, problems) from error
+    translated, places = _translate(blueprint)
+    return disk_configuration(translated, where, places)
 
 
 def blueprint_origin(document: dict[str, Any], where: str) -> Origin:
     """Which keys of a blueprint that `parse_blueprint` takes its configuration comes from."""
-    custom = parse_record(Blueprint, _unwrapped(document), where).customizations
-    _document, places = _translate(custom)
-    count = len(custom.user)
-    users = dict.fromkeys(each.user for each in custom.sshkey)
-    for number, name in enumerate(users, count):
-        first = next(n for n, each in enumerate(custom.sshkey) if each.user == name)
-        places[f"users[{number}]"] = f"customizations.sshkey[{first}]"
-    return Origin(where, places, _NAMES)
+    blueprint = parse_record(Blueprint, _unwrapped(document), where)
+    return Origin(where, _translate(blueprint)[1])
 
 
 def _unwrapped(document: dict[str, Any]) -> dict[str, Any]:
@@ -121,36 +104,16 @@ def _unwrapped(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _place(path: str, places: dict[str, str]) -> str:
-    """The blueprint's key for one of disk.yaml's: that of its longest known beginning."""
-    known = [each for each in places if path == each or path.startswith((f"{each}.", f"{each}["))]
-    if not known:
-        return path
-    longest = max(known, key=len)
-    return places[longest] + path.removeprefix(longest)
-
-
 def _problems(blueprint: Blueprint) -> Iterator[Problem]:
     yield from _refused(blueprint, "")
-    if blueprint.architecture not in _ARCHITECTURES:
-        yield Problem("architecture", f"is {blueprint.architecture}", "Allowed: x86_64")
+    if blueprint.architecture and blueprint.architecture not in _ARCHITECTURES:
+        known = ", ".join(_ARCHITECTURES)
+        yield Problem("architecture", f"is {blueprint.architecture}", f"Allowed: {known}")
     custom = blueprint.customizations
-    top = "customizations"
     yield from layout_problems(custom)
     if len(custom.locale.languages) > 1:
-        yield Problem(f"{top}.locale.languages", "has several entries", "The system has one")
-    nodes = [(f"{top}.files[{n}]", each) for n, each in enumerate(custom.files)]
-    folders = [(f"{top}.directories[{n}]", each) for n, each in enumerate(custom.directories)]
-    paths = [(f"{key}.path", node.path) for key, node in (*nodes, *folders)]
-    yield from machine_path_problems(paths)
-    users, groups = enumerate(custom.user), enumerate(custom.group)
-    yield from repetitions((f"{top}.user[{n}].name", each.name) for n, each in users)
-    yield from repetitions((f"{top}.group[{n}].name", each.name) for n, each in groups)
-    known = {each.name for each in custom.user}
-    for number, key in enumerate(custom.sshkey):
-        if key.user in known:
-            place = f"{top}.sshkey[{number}].user"
-            yield Problem(place, f"is {key.user}, who is below 'user' too", "Say the key there")
+        place = "customizations.locale.languages"
+        yield Problem(place, "has several entries", "The system has one")
 
 
 def _refused(record: BaseModel, path: str) -> Iterator[Problem]:
@@ -160,7 +123,7 @@ def _refused(record: BaseModel, path: str) -> Iterator[Problem]:
         key = field.alias or name
         here = f"{path}.{key}" if path else key
         reason = _UNSUPPORTED.get(here) or (_UNSUPPORTED_IN_LISTS.get(key) if "[" in path else None)
-        if reason is not None and value:
+        if reason is not None and not _says_nothing(value):
             yield Problem(here, "cannot be honoured", reason)
         elif isinstance(value, BaseModel):
             yield from _refused(value, here)
@@ -170,19 +133,26 @@ def _refused(record: BaseModel, path: str) -> Iterator[Problem]:
                     yield from _refused(each, f"{here}[{number}]")
 
 
-def _translate(custom: Customizations) -> tuple[dict[str, Any], dict[str, str]]:
+def _says_nothing(value: object) -> bool:
+    # Not by its truth: zero says something, the first of January 1970 among others.
+    return value is None or value is False or value in ("", [], {}, ())
+
+
+def _translate(blueprint: Blueprint) -> tuple[dict[str, Any], dict[str, str]]:
     """The document in disk.yaml's form, and which key of the blueprint each of its keys comes from."""
+    custom = blueprint.customizations
     document, places = layout_document(custom)
     top = "customizations"
+    if blueprint.architecture:
+        document["architecture"] = _ARCHITECTURES[blueprint.architecture]
     simple = {
         "hostname": (custom.hostname, "hostname"),
-        "kernel-arguments": (_words(custom.kernel.append), "kernel.append"),
+        "kernel-arguments": (list(split_command_line(custom.kernel.append or "")), "kernel.append"),
         "timezone": (custom.timezone.timezone, "timezone.timezone"),
         "ntp-servers": (list(custom.timezone.ntpservers), "timezone.ntpservers"),
         "locale": (next(iter(custom.locale.languages), None), "locale.languages"),
         "keyboard": (custom.locale.keyboard, "locale.keyboard"),
         "services": (custom.services.model_dump(), "services"),
-        "users": ([_user(each) for each in custom.user], "user"),
         "groups": ([each.model_dump(exclude_none=True) for each in custom.group], "group"),
         "files": ([_file(each) for each in custom.files], "files"),
         "sshd": (_sshd(custom), "sshd"),
@@ -195,18 +165,49 @@ def _translate(custom: Customizations) -> tuple[dict[str, Any], dict[str, str]]:
         if value is not None:
             document[key] = value
             places[key] = f"{top}.{place}"
-    keys: dict[str, list[str]] = {}
-    for each in custom.sshkey:
-        keys.setdefault(each.user, []).extend(_lines(each.key))
-    document["users"] += [{"name": name, "ssh-keys": lines} for name, lines in keys.items()]
+    for list_, count in (("files", len(custom.files)), ("directories", len(custom.directories))):
+        for number in range(count):
+            for key, theirs in _NODE_KEYS.items():
+                places[f"{list_}[{number}].{key}"] = f"{top}.{list_}[{number}].{theirs}"
+    places |= {f"sshd.{key}": f"{top}.sshd.{theirs}" for key, theirs in _SSHD_KEYS.items()}
+    document["users"] = _users(custom, places)
     return document, places
 
 
-def _words(text: str | None) -> list[str]:
-    return (text or "").split()
+# What disk.yaml calls otherwise than a blueprint.
+_NODE_KEYS: Final = {"owner": "user", "content": "data", "parents": "ensure_parents"}
+_SSHD_KEYS: Final = {
+    "password-authentication": "password_authentication",
+    "keyboard-interactive": "kbd_interactive_authentication",
+    "root-login": "permit_root_login",
+    "client-alive-interval": "client_alive_interval",
+}
 
 
-def _lines(text: str) -> Sequence[str]:
+def _users(custom: Customizations, places: dict[str, str]) -> list[dict[str, Any]]:
+    """The accounts; keys below `sshkey` join those that their user has below `user`."""
+    users = [_user(each) for each in custom.user]
+    places["users"] = "customizations.user"
+    for number in range(len(users)):
+        place = f"customizations.user[{number}]"
+        places[f"users[{number}].ssh-keys"] = f"{place}.key"
+        places[f"users[{number}].password-hash"] = f"{place}.password"
+    by_name = {each.name: number for number, each in enumerate(custom.user)}
+    for number, key in enumerate(custom.sshkey):
+        place = f"customizations.sshkey[{number}]"
+        if key.user not in by_name:
+            by_name[key.user] = len(users)
+            places[f"users[{len(users)}].name"] = f"{place}.user"
+            users.append({"name": key.user})
+        owner = by_name[key.user]
+        keys = users[owner].setdefault("ssh-keys", [])
+        for line in _lines(key.key):
+            places[f"users[{owner}].ssh-keys[{len(keys)}]"] = f"{place}.key"
+            keys.append(line)
+    return users
+
+
+def _lines(text: str) -> list[str]:
     lines = (line.strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
@@ -217,8 +218,10 @@ def _user(user: BlueprintUser) -> dict[str, Any]:
     )
     if user.key is not None:
         found["ssh-keys"] = _lines(user.key)
-    if user.password is not None:
-        found["password-hash" if user.password.startswith("$") else "password"] = user.password
+    # An empty one is none for osbuild.
+    if user.password:
+        is_hash = user.password.startswith(_HASH_PREFIXES) or is_password_hash(user.password)
+        found["password-hash" if is_hash else "password"] = user.password
     return found
 
 
@@ -232,10 +235,5 @@ def _file(file: FileCustomization) -> dict[str, Any]:
 
 
 def _sshd(custom: Customizations) -> dict[str, Any]:
-    found = {
-        "password-authentication": custom.sshd.password_authentication,
-        "keyboard-interactive": custom.sshd.kbd_interactive_authentication,
-        "root-login": custom.sshd.permit_root_login,
-        "client-alive-interval": custom.sshd.client_alive_interval,
-    }
+    found = {key: getattr(custom.sshd, theirs) for key, theirs in _SSHD_KEYS.items()}
     return {key: value for key, value in found.items() if value is not None}

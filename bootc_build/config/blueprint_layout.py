@@ -1,6 +1,6 @@
 """The part of a blueprint that is about partitions and file systems."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from bootc_build.config.blueprint_records import (
@@ -8,7 +8,8 @@ from bootc_build.config.blueprint_records import (
     LogicalVolume,
     PartitionCustomization,
 )
-from bootc_build.config.disk import FILE_SYSTEMS, mount_point_problems, repetitions
+from bootc_build.config.contradictions import repetitions
+from bootc_build.config.disk import FILE_SYSTEMS
 from bootc_build.config.record import Problem
 
 _TOP: Final = "customizations"
@@ -61,16 +62,31 @@ def layout_problems(custom: Customizations) -> Iterator[Problem]:
             yield Problem(
                 f"{_DISK}.partitions[{number}].type", "is lvm for a second time", "One volume group"
             )
-    points = [(key, point) for key, point in points if point]
-    yield from mount_point_problems((key, point) for key, point in points if point not in _OWN)
+        yield from _swap_problems(custom.disk.partitions)
+    # Of these the second would take the place of the first; the others are looked at in what they become.
     yield from repetitions((key, point) for key, point in points if point in _OWN)
+
+
+def _swap_problems(partitions: Iterable[PartitionCustomization]) -> Iterator[Problem]:
+    swaps = []
+    for number, part in enumerate(partitions):
+        place = f"{_DISK}.partitions[{number}]"
+        if part.fs_type == "swap":
+            swaps.append(f"{place}.fs_type")
+        swaps += [
+            f"{place}.logical_volumes[{index}].fs_type"
+            for index, each in enumerate(part.logical_volumes)
+            if each.fs_type == "swap"
+        ]
+    for again in swaps[1:]:
+        yield Problem(again, f"is swap, as '{swaps[0]}' is", "One swap is made: leave one out")
 
 
 def _mode_problems(custom: Customizations) -> Iterator[Problem]:
     place, mode = f"{_TOP}.partitioning_mode", custom.partitioning_mode
-    if mode not in ("", "raw", "lvm", "auto-lvm", "btrfs"):
-        yield Problem(place, f"is {mode}", "Allowed: raw, lvm, auto-lvm, btrfs")
-    elif mode and custom.disk is not None:
+    if mode not in ("", "default", "raw", "lvm", "auto-lvm", "btrfs"):
+        yield Problem(place, f"is {mode}", "Allowed: default, raw, lvm, auto-lvm, btrfs")
+    elif mode not in ("", "default") and custom.disk is not None:
         yield Problem(place, f"is there beside '{_DISK}'", "Use one of them")
 
 
@@ -196,8 +212,11 @@ def layout_document(custom: Customizations) -> tuple[dict[str, Any], dict[str, s
     if custom.partitioning_mode == "lvm" or (custom.partitioning_mode == "auto-lvm" and extras):
         document["volume-group"] = {"name": _ROOT_GROUP}
         document.setdefault("root", {})["volume"] = "rootlv"
-        for each in extras:
+        for number, each in enumerate(extras):
             each["volume"] = _volume_name(LogicalVolume(mountpoint=each["mountpoint"]))
+            # No key says it: it is made of the mount point.
+            place = places[f"filesystems[{number}].mountpoint"]
+            places[f"filesystems[{number}].volume"] = place
     if custom.disk is not None:
         if custom.disk.minsize is not None:
             document["minimum-size"] = custom.disk.minsize
@@ -214,11 +233,11 @@ def _add(
     place: str,
     volume: str | None = None,
 ) -> None:
-    point = part.mountpoint or ""
     if part.type == "lvm":
         group = {"name": part.name or _GROUP, "minimum-size": part.minsize}
         document["volume-group"] = _said(group)
         places["volume-group"] = place
+        places["volume-group.minimum-size"] = f"{place}.minsize"
         for number, each in enumerate(part.logical_volumes):
             inside = f"{place}.logical_volumes[{number}]"
             _add(document, places, _as_partition(each), inside, volume=_volume_name(each))
@@ -229,21 +248,13 @@ def _add(
             "minimum-size": part.minsize,
             "subvolumes": [each.model_dump() for each in part.subvolumes],
         }
-        places["root"] = place
+        _keep_places(places, "root", place)
         return
-    if point in _OWN or part.fs_type == "swap":
-        key = _OWN.get(point, "swap")
-        size = "size" if key == "swap" else "minimum-size"
-        entry: dict[str, Any] = {size: part.minsize}
-        if key == "root":
-            entry["filesystem"] = part.fs_type
-        if key in ("root", "swap"):
-            entry |= {"label": part.label, "volume": volume}
-        document[key] = {**document.get(key, {}), **_said(entry)}
-        places[key] = place
+    if part.mountpoint in _OWN or part.fs_type == "swap":
+        _add_own(document, places, part, place, volume)
         return
     entry = {
-        "mountpoint": point,
+        "mountpoint": part.mountpoint or "",
         "size": part.minsize,
         "filesystem": part.fs_type,
         "label": part.label,
@@ -252,8 +263,45 @@ def _add(
         "partition-uuid": part.part_uuid,
         "volume": volume,
     }
-    places[f"filesystems[{len(document['filesystems'])}]"] = place
+    _keep_places(places, f"filesystems[{len(document['filesystems'])}]", place)
     document["filesystems"].append(_said(entry))
+
+
+def _add_own(
+    document: dict[str, Any],
+    places: dict[str, str],
+    part: PartitionCustomization,
+    place: str,
+    volume: str | None,
+) -> None:
+    """Add what there is once on a disk."""
+    key = _OWN.get(part.mountpoint or "", "swap")
+    size = "size" if key == "swap" else "minimum-size"
+    entry: dict[str, Any] = {size: part.minsize}
+    if key == "root":
+        entry["filesystem"] = part.fs_type
+    if key in ("root", "swap"):
+        entry |= {"label": part.label, "volume": volume}
+    document[key] = {**document.get(key, {}), **_said(entry)}
+    _keep_places(places, key, place)
+
+
+# disk.yaml's keys of a file system, and a blueprint's.
+_NAMES: Final[Mapping[str, str]] = {
+    "mountpoint": "mountpoint",
+    "size": "minsize",
+    "minimum-size": "minsize",
+    "filesystem": "fs_type",
+    "partition-type": "part_type",
+    "partition-label": "part_label",
+    "partition-uuid": "part_uuid",
+    "volume": "name",
+}
+
+
+def _keep_places(places: dict[str, str], key: str, place: str) -> None:
+    places[key] = place
+    places |= {f"{key}.{ours}": f"{place}.{theirs}" for ours, theirs in _NAMES.items()}
 
 
 def _said(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -211,3 +211,5 @@ class Blueprint(PlainRecord):
     containers: Unsupported = None
     distro: Unsupported = None
     architecture: str = ""
+    minimal: Unsupported = None
+    ostree: Unsupported = None

@@ -2,15 +2,18 @@
 
 import json
 import tomllib
-from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from bootc_build.onhost.errors import UsageError
 
 SUFFIXES = (".yaml", ".yml", ".toml", ".json")
+
+# Far more than any configuration has; what refers to itself, or multiplies by its anchors, has more.
+_DEEPEST: Final = 30
+_MOST_VALUES: Final = 100_000
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -39,13 +42,16 @@ def parse_document(text: str, suffix: str, where: str) -> dict[str, Any]:
         where: the file, for errors.
 
     Raises:
-        UsageError: unknown suffix, wrong syntax (with its line), a key twice, no table.
+        UsageError: unknown suffix, wrong syntax (with its line), a key twice, no table, too deep or too much.
     """
     try:
         found = _parse(text, suffix, where)
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, yaml.YAMLError, ValueError) as error:
         kind = {".toml": "TOML", ".json": "JSON"}.get(suffix, "YAML")
         raise UsageError(f"{where} is not valid {kind}: {error}", "Mend the file.") from error
+    except RecursionError as error:
+        raise _too_deep(where) from error
+    _check_extent(found, where)
     if found is None:
         return {}
     if not isinstance(found, dict):
@@ -66,6 +72,35 @@ def _parse(text: str, suffix: str, where: str) -> object:
     )
 
 
+def _check_extent(found: object, where: str) -> None:
+    pending = [(found, 0)]
+    count = 0
+    while pending:
+        value, depth = pending.pop()
+        count += 1
+        if depth > _DEEPEST:
+            raise _too_deep(where)
+        if count > _MOST_VALUES:
+            raise UsageError(f"{where} holds more than {_MOST_VALUES} values.", "Mend the file.")
+        if isinstance(value, str) and not value.isprintable() and _has_surrogates(value):
+            raise UsageError(f"{where} has half a character in a text.", "Mend its \\u escapes.")
+        if isinstance(value, dict):
+            pending += [(each, depth + 1) for pair in value.items() for each in pair]
+        elif isinstance(value, list | tuple | set):
+            pending += [(each, depth + 1) for each in value]
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _too_deep(where: str) -> UsageError:
+    return UsageError(
+        f"{where} has more than {_DEEPEST} tables and lists in each other, or an anchor in what it names.",
+        "Mend the file: no key of a configuration is that deep.",
+    )
+
+
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for key, value in pairs:
@@ -76,12 +111,24 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key counts once: of two, one would be ignored."""
+    """YAML in which a key counts once (of two, one would be ignored) and is a text, as in every format."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
-        keys = [self.construct_object(key, deep=True) for key, _value in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                line = node.value[index][0].start_mark.line + 1
-                raise ValueError(f"the key '{key}' is there twice (line {line})")
-        return super().construct_mapping(node, deep)
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        # Here, where nothing is merged in yet ("<<"): a key that is there too overrides what is.
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise ValueError(f"a key is no text (line {line})")  # noqa: TRY004 - the file's fault
+            if key.tag not in _KEY_TAGS:
+                raise ValueError(
+                    f"the key '{key.value}' is no text (line {line}); write it in quotes"
+                )
+            if key.value in seen:
+                raise ValueError(f"the key '{key.value}' is there twice (line {line})")
+            seen.add(key.value)
+        return node
+
+
+_KEY_TAGS: Final = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")

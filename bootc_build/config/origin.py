@@ -13,12 +13,10 @@ class Origin:
     Attributes:
         where: the file, for people.
         places: which of its keys each key of disk.yaml comes from, where they differ.
-        names: what it calls the last part of such a key, where that differs.
     """
 
     where: str = "the configuration"
     places: Mapping[str, str] = field(default_factory=dict)
-    names: Mapping[str, str] = field(default_factory=dict)
 
     def key(self, path: str) -> str:
         """The file's own key for one of disk.yaml's: that of its longest known beginning."""
@@ -33,8 +31,7 @@ class Origin:
         )
         if known is None:
             return path
-        rest, dot, last = path.removeprefix(known).rpartition(".")
-        return self.places[known] + rest + dot + (self.names.get(last, last) if dot else last)
+        return self.places[known] + path.removeprefix(known)
 
     def found(self, problems: Iterable[Problem]) -> Iterator[tuple[str, Problem]]:
         """The problems, told by the file's own keys, each with the file."""

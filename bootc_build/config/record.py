@@ -143,10 +143,15 @@ _WANTED = {
 }
 
 
+# Errors are printed, and kept in logs.
+_SECRET = ("password", "password-hash")
+_LONGEST = 200
+
+
 def _problem(kind: type[BaseModel], error: Mapping[str, Any]) -> Problem:
     location = error["loc"]
     context = error.get("ctx", {})
-    fact, remedy = f"is {json.dumps(error.get('input'))}", ""
+    fact, remedy = f"is {_shown(location, error.get('input'))}", ""
     match error["type"]:
         case "extra_forbidden":
             fact = "is not a known key"
@@ -164,6 +169,14 @@ def _problem(kind: type[BaseModel], error: Mapping[str, Any]) -> Problem:
         case _:
             fact += f": {error['msg'][0].lower()}{error['msg'][1:]}"
     return Problem(key_path(location), fact, remedy)
+
+
+def _shown(location: Sequence[str | int], value: object) -> str:
+    """A value for people: not where it lets somebody in, and not all of a long one."""
+    if location and location[-1] in _SECRET:
+        return "not what it may be"
+    text = json.dumps(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _known_keys(kind: type[BaseModel], location: Iterable[str | int]) -> list[str]:

@@ -14,16 +14,25 @@ _OURS: Final = {**_BINARY, **{letter: 1024**n for n, letter in enumerate("KMGT",
 _BLUEPRINT: Final = {**_BINARY, "B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
 
 
+# What a program can say of a file: off_t has 63 bits.
+_LARGEST: Final = 2**63 - 1
+_MOST_DIGITS: Final = 30
+
+
 def _parse(value: object, units: Mapping[str, int]) -> int:
     found = _TEXT.fullmatch(value.strip()) if isinstance(value, str) else None
     size = 0
     if isinstance(value, int) and not isinstance(value, bool):
         size = value
     elif found is not None and found["unit"] in units:
-        size = int(float(found["number"]) * units[found["unit"]])
+        # What has more digits is too large, or has none that count behind the point.
+        digits = found["number"][:_MOST_DIGITS]
+        size = int(float(digits) * units[found["unit"]])
     if size <= 0:
         known = ", ".join(unit for unit in units if unit)
         raise ValueError(f"allowed is a number of bytes, or one with a unit: {known}")
+    if size > _LARGEST:
+        raise ValueError(f"no disk is that large: allowed are {_LARGEST} bytes (8 EiB) at most")
     return size
 
 
@@ -47,7 +56,7 @@ def parse_blueprint_size(value: object) -> int:
 
 _SCHEMA = {
     "anyOf": [
-        {"type": "integer", "minimum": 1},
+        {"type": "integer", "minimum": 1, "maximum": _LARGEST},
         {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?([KMGT](iB)?)?$"},
     ]
 }

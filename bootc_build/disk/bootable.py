@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bootc_build.disk.trees import Trees
-from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.host.kernel_file import HEAD_BYTES, whole_length
 from bootc_build.tools.binfmt import require
 from bootc_build.tools.podman import LocalImage
@@ -53,6 +53,20 @@ def check_image(image: LocalImage, name: str) -> None:
     if faults:
         raise NotBootableError(name, faults)
     require(image.architecture)
+
+
+def check_architecture(image: LocalImage, name: str, wanted: str | None) -> None:
+    """Require the architecture that a configuration is for, if it says one.
+
+    Raises:
+        UsageError.
+    """
+    if wanted not in (None, image.architecture):
+        raise UsageError(
+            f"The configuration is for {wanted} ('architecture'), and image '{name}' is made for "
+            f"{image.architecture}.",
+            "Name an image of that architecture, or leave it out of the configuration.",
+        )
 
 
 def check_root(image: str, root: Path, architecture: str = "amd64") -> None:

@@ -11,7 +11,12 @@ from bootc_build.config.in_image import image_configuration
 from bootc_build.config.origin import Origin
 from bootc_build.disk import deliver, ec2, image_install, preflight, trees
 from bootc_build.disk.assemble import write_raw_disk
-from bootc_build.disk.bootable import check_boot_loader, check_image, check_root
+from bootc_build.disk.bootable import (
+    check_architecture,
+    check_boot_loader,
+    check_image,
+    check_root,
+)
 from bootc_build.disk.deliver import Checksums, Provenance, WrittenDisk
 from bootc_build.disk.ec2 import CloudInit
 from bootc_build.disk.formats import (
@@ -137,6 +142,7 @@ def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
     with image_store() as store:
         image = store.get(request.image)
     check_image(image, request.image)
+    check_architecture(image, request.image, request.asked.architecture)
     target = request.target or default_target(request.image, image)
     progress.step(f"The host will follow {target.display}")
     timestamp = int(image.created.timestamp())
@@ -263,6 +269,7 @@ def _install(
         if request.configuration is None and (found := image_configuration(root)) is not None:
             progress.step("Taking the configuration that the image has")
             wanted, origin = request.overrides.over(found[0]), found[1]
+            check_architecture(image, request.image, wanted.architecture)
         install = load_configuration(root, image_install.MACHINES[image.architecture])
         wanted, root_keys = with_keys_of_root(wanted, request.root_keys)
         layout = image_layout(wanted, root, install)

@@ -14,10 +14,8 @@ from bootc_build.config.disk import (
     Root,
     Services,
     Sshd,
-    Subvolume,
     Swap,
     User,
-    VolumeGroup,
 )
 from bootc_build.config.document import parse_document
 from bootc_build.config.load import load_configuration, load_with_origin
@@ -32,6 +30,7 @@ def parse(text: str) -> DiskConfiguration:
 
 EVERYTHING = """
 name = "node"
+architecture = "aarch64"
 
 [customizations]
 hostname = "node1"
@@ -46,7 +45,7 @@ ssh-ed25519 AAAA alice@one
 ssh-ed25519 BBBB alice@two
 '''
 groups = ["sudo", "ops"]
-home = "/var/home/alice"
+home = "/var/home/alice/"
 shell = "/bin/bash"
 uid = 1200
 gid = 1200
@@ -64,7 +63,7 @@ name = "ops"
 gid = 1500
 
 [customizations.kernel]
-append = "mitigations=auto,nosmt quiet"
+append = "mitigations=auto,nosmt quiet dyndbg=\\"file drivers/usb/* +p\\" ip=10.0.0.2::10.0.0.1:24::eth0:none"
 
 [customizations.timezone]
 timezone = "Europe/Berlin"
@@ -123,6 +122,7 @@ part_uuid = "0194fdc2-fa2f-4cc0-81d3-ff12045b73c8"
 
 def test_everything_that_a_blueprint_says_is_in_the_configuration() -> None:
     assert parse(EVERYTHING) == DiskConfiguration(
+        architecture="arm64",
         minimum_size=20 * GIB,
         root=Root(filesystem="btrfs", label="sys", minimum_size=8 * GIB),
         swap=Swap(size=GIB),
@@ -136,7 +136,12 @@ def test_everything_that_a_blueprint_says_is_in_the_configuration() -> None:
                 partition_uuid="0194fdc2-fa2f-4cc0-81d3-ff12045b73c8",
             ),
         ),
-        kernel_arguments=("mitigations=auto,nosmt", "quiet"),
+        kernel_arguments=(
+            "mitigations=auto,nosmt",
+            "quiet",
+            'dyndbg="file drivers/usb/* +p"',
+            "ip=10.0.0.2::10.0.0.1:24::eth0:none",
+        ),
         hostname="node1",
         locale="C.UTF-8",
         keyboard="de",
@@ -170,96 +175,6 @@ def test_everything_that_a_blueprint_says_is_in_the_configuration() -> None:
     )
 
 
-def test_filesystems_are_partitions_and_minimum_sizes() -> None:
-    found = parse(
-        """
-        [[customizations.filesystem]]
-        mountpoint = "/"
-        minsize = "10 GiB"
-        [[customizations.filesystem]]
-        mountpoint = "/boot"
-        size = 2147483648
-        [[customizations.filesystem]]
-        mountpoint = "/var/data"
-        minsize = "20 GiB"
-        """
-    )
-    assert found.root.minimum_size == 10 * GIB
-    assert found.boot.minimum_size == 2 * GIB
-    assert found.filesystems == (ExtraFileSystem(mountpoint="/var/data", size=20 * GIB),)
-
-
-def test_subvolumes_of_a_btrfs_partition_are_those_of_the_root() -> None:
-    found = parse(
-        """
-        [[customizations.disk.partitions]]
-        type = "btrfs"
-        minsize = "10 GiB"
-        subvolumes = [{name = "root", mountpoint = "/"}, {name = "home", mountpoint = "/home"}]
-        """
-    )
-    assert found.root == Root(
-        filesystem="btrfs",
-        minimum_size=10 * GIB,
-        subvolumes=(
-            Subvolume(name="root", mountpoint="/"),
-            Subvolume(name="home", mountpoint="/home"),
-        ),
-    )
-
-
-def test_logical_volumes_are_for_the_root_swap_and_file_systems() -> None:
-    found = parse(
-        """
-        [[customizations.disk.partitions]]
-        type = "lvm"
-        name = "vg"
-        minsize = "20 GiB"
-        [[customizations.disk.partitions.logical_volumes]]
-        name = "system"
-        minsize = "8 GiB"
-        mountpoint = "/"
-        fs_type = "xfs"
-        label = "sys"
-        [[customizations.disk.partitions.logical_volumes]]
-        minsize = "2 GiB"
-        mountpoint = "/var/lib/data"
-        fs_type = "ext4"
-        [[customizations.disk.partitions.logical_volumes]]
-        minsize = "1 GiB"
-        fs_type = "swap"
-        """
-    )
-    assert found == DiskConfiguration(
-        volume_group=VolumeGroup(name="vg", minimum_size=20 * GIB),
-        root=Root(filesystem="xfs", label="sys", minimum_size=8 * GIB, volume="system"),
-        swap=Swap(size=GIB, volume="swaplv"),
-        filesystems=(
-            ExtraFileSystem(
-                mountpoint="/var/lib/data",
-                size=2 * GIB,
-                filesystem="ext4",
-                volume="var_lib_datalv",
-            ),
-        ),
-    )
-
-
-@pytest.mark.parametrize(("mode", "extra"), [("lvm", ""), ("lvm", "/var"), ("auto-lvm", "/var")])
-def test_partitioning_modes_with_volumes(mode: str, extra: str) -> None:
-    text = f"[customizations]\npartitioning_mode = '{mode}'\n"
-    if extra:
-        text += f"[[customizations.filesystem]]\nmountpoint = '{extra}'\nminsize = '1 GiB'\n"
-    found = parse(text)
-    assert found.volume_group == VolumeGroup(name="rootvg")
-    assert found.root.volume == "rootlv"
-    assert [each.volume for each in found.filesystems] == (["varlv"] if extra else [])
-
-
-def test_auto_lvm_makes_no_volumes_for_the_root_alone() -> None:
-    assert parse("[customizations]\npartitioning_mode = 'auto-lvm'\n") == DiskConfiguration()
-
-
 def test_a_json_file_with_the_older_wrapping_is_read(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{"blueprint": {"customizations": {"user": [{"name": "foo"}]}}}')
@@ -270,7 +185,8 @@ def test_a_json_file_with_the_older_wrapping_is_read(tmp_path: Path) -> None:
     ("key", "found"),
     [
         ("users[1].groups[0]", "customizations.user[1].groups[0]"),
-        ("users[2].name", "customizations.sshkey[0].name"),
+        ("users[2].name", "customizations.sshkey[0].user"),
+        ("users[2].ssh-keys[1]", "customizations.sshkey[1].key"),
         ("files[3].owner", "customizations.files[3].user"),
         ("files[3].group", "customizations.files[3].group"),
         ("directories[0].parents", "customizations.directories[0].ensure_parents"),
@@ -285,7 +201,9 @@ def test_what_is_found_wrong_later_is_told_by_the_blueprints_own_keys(
     path = tmp_path / "config.json"
     custom = {
         "user": [{"name": "foo"}, {"name": "bar"}],
-        "sshkey": [{"user": "baz", "key": "k"}, {"user": "baz", "key": "l"}],
+        "sshkey": [{"user": "baz", "key": f"ssh-ed25519 {key}"} for key in ("AAAA", "BBBB")],
+        "files": [{"path": f"/etc/{number}", "data": ""} for number in range(4)],
+        "directories": [{"path": "/etc/d"}],
         "locale": {"languages": ["C.UTF-8"]},
     }
     path.write_text(json.dumps({"blueprint": {"customizations": custom}}))
@@ -297,12 +215,88 @@ def test_what_is_empty_or_off_asks_for_nothing() -> None:
     assert parse("packages = []\n[customizations]\nfips = false\n") == DiskConfiguration()
 
 
+@pytest.mark.parametrize(
+    ("said", "password", "secret"),
+    [
+        ("", None, None),
+        ("secret", "secret", None),
+        ("$hidden", "$hidden", None),
+        ("$100 or so", "$100 or so", None),
+        ("$2b$05$abc$def", None, "$2b$05$abc$def"),
+        ("$5$salt$hash", None, "$5$salt$hash"),
+        ("$y$j9T$salt$hash", None, "$y$j9T$salt$hash"),
+        ("!", "!", None),
+    ],
+)
+def test_a_password_is_a_hash_by_its_prefix_and_an_empty_one_is_none(
+    said: str, password: str | None, secret: str | None
+) -> None:
+    [user] = parse(f"[[customizations.user]]\nname = 'a'\npassword = '{said}'").users
+    assert (user.password, user.password_hash) == (password, secret)
+
+
+def test_keys_below_sshkey_join_those_of_their_user() -> None:
+    found = parse(
+        """
+        [[customizations.user]]
+        name = "alice"
+        key = "ssh-ed25519 AAAA"
+        [[customizations.sshkey]]
+        user = "root"
+        key = "ssh-ed25519 BBBB"
+        [[customizations.sshkey]]
+        user = "alice"
+        key = "ssh-ed25519 CCCC"
+        """
+    )
+    assert found.users == (
+        User(name="alice", ssh_keys=("ssh-ed25519 AAAA", "ssh-ed25519 CCCC")),
+        User(name="root", ssh_keys=("ssh-ed25519 BBBB",)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "architecture"),
+    [("x86_64", "amd64"), ("amd64", "amd64"), ("aarch64", "arm64"), ("arm64", "arm64")],
+)
+def test_the_architecture_is_the_one_that_the_image_must_have(said: str, architecture: str) -> None:
+    found = parse(f"name = 'a'\narchitecture = '{said}'")
+    assert found == DiskConfiguration.model_validate({"architecture": architecture})
+
+
+@pytest.mark.parametrize("name", ["config.toml", "config.json"])
+@pytest.mark.parametrize(
+    "key", ["name", "version", "description", "containers", "enabled_modules", "minimal", "distro"]
+)
+def test_a_key_of_blueprints_alone_makes_a_file_a_blueprint(
+    tmp_path: Path, name: str, key: str
+) -> None:
+    empty = "[]" if key in ("containers", "enabled_modules") else '""'
+    text = f"{key} = {empty}\n" if name.endswith("toml") else f'{{"{key}": {empty}}}'
+    (tmp_path / name).write_text(text)
+    assert load_configuration(tmp_path / name) == DiskConfiguration()
+
+
+def test_groups_that_may_be_of_packages_or_of_users_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("architecture = 'arm64'\n[[groups]]\nname = 'core'\n")
+    with pytest.raises(
+        UsageError, match=r"config\.toml: 'groups' may be those of packages"
+    ) as refused:
+        load_configuration(path)
+    assert "customizations.group" in refused.value.remedy
+    path.write_text("name = 'a'\n[[groups]]\nname = 'core'\n")
+    with pytest.raises(UsageError, match="'groups' cannot be honoured"):
+        load_configuration(path)
+    path.write_text("hostname = 'a'\n[[groups]]\nname = 'core'\n")
+    assert load_configuration(path).groups == (Group(name="core"),)
+    other = tmp_path / "disk.yaml"
+    other.write_text("groups: [{name: core}]")
+    assert load_configuration(other).groups == (Group(name="core"),)
+
+
 def custom(text: str) -> str:
     return f"[customizations]\n{text}"
-
-
-def partition(text: str) -> str:
-    return f"[[customizations.disk.partitions]]\n{text}"
 
 
 # What is written, and the words that the error has.
@@ -329,6 +323,73 @@ REFUSED = {
         "[[customizations.files]]\npath = '/usr/x'",
         "'customizations.files[0].path' is /usr/x, which is the image's",
     ),
+    "expiry on the first day of 1970": (
+        "[[customizations.user]]\nname = 'a'\nexpiredate = 0",
+        "'customizations.user[0].expiredate' cannot be honoured",
+    ),
+    "minimal": ("minimal = true", "'minimal' cannot be honoured"),
+    "commits": ("[ostree]\nref = 'a'", "'ostree' cannot be honoured"),
+    "hash that is none": (
+        "[[customizations.user]]\nname = 'a'\npassword = '$6$salt'",
+        "'customizations.user[0].password' is not what it may be",
+    ),
+    "password of two lines": (
+        '[[customizations.user]]\nname = "a"\npassword = "x\\ny"',
+        "'customizations.user[0].password' is not what it may be",
+    ),
+    "key that is none": (
+        "[[customizations.user]]\nname = 'a'\nkey = 'PUBLIC SSH KEY'",
+        "'customizations.user[0].key[0]' is \"PUBLIC SSH KEY\"",
+    ),
+    "key of somebody that is none": (
+        (
+            "[[customizations.user]]\nname = 'a'\nkey = 'ssh-rsa AAAA'\n"
+            "[[customizations.sshkey]]\nuser = 'a'\nkey = 'x'"
+        ),
+        "'customizations.sshkey[0].key' is \"x\"",
+    ),
+    "name of somebody who has a key": (
+        "[[customizations.sshkey]]\nuser = 'A'\nkey = 'ssh-rsa AAAA'",
+        "'customizations.sshkey[0].user' is \"A\"",
+    ),
+    "home nowhere": (
+        "[[customizations.user]]\nname = 'a'\nhome = '/nowhere/a'",
+        "'customizations.user[0].home' is \"/nowhere/a\"",
+    ),
+    "user twice": (
+        2 * "[[customizations.user]]\nname = 'a'\n",
+        "'customizations.user[1].name' is a, as 'customizations.user[0].name' is",
+    ),
+    "uid twice": (
+        (
+            "[[customizations.user]]\nname = 'a'\nuid = 1000\n"
+            "[[customizations.user]]\nname = 'b'\nuid = 1000"
+        ),
+        "'customizations.user[1].uid' is 1000, as 'customizations.user[0].uid' is",
+    ),
+    "owner of a file": (
+        "[[customizations.files]]\npath = '/etc/x'\nuser = 'A'",
+        "'customizations.files[0].user' is \"A\"",
+    ),
+    "file below a file": (
+        "[[customizations.files]]\npath = '/etc/x'\n[[customizations.directories]]\npath = '/etc/x/y'",
+        (
+            "'customizations.directories[0].path' is /etc/x/y, which is below a file: "
+            "'customizations.files[0].path' is /etc/x"
+        ),
+    ),
+    "file over the accounts": (
+        "[[customizations.files]]\npath = '/etc/passwd'",
+        "'customizations.files[0].path' is /etc/passwd, which is made from other keys",
+    ),
+    "unit enabled and masked": (
+        custom("services = {enabled = ['a'], masked = ['a']}"),
+        "'customizations.services.masked[0]' is a, which 'customizations.services.enabled[0]'",
+    ),
+    "kernel argument with an open quote": (
+        custom("kernel.append = 'quiet dyndbg=\"file x'"),
+        "'customizations.kernel.append[1]' is",
+    ),
     "several languages": (
         custom("locale.languages = ['C', 'de_DE.UTF-8']"),
         "'customizations.locale.languages' has several entries",
@@ -343,72 +404,7 @@ REFUSED = {
     ),
     "way of root's login": (
         custom("sshd.permit_root_login = 'maybe'"),
-        "'customizations.sshd.root-login' is \"maybe\"",
-    ),
-    "size": (partition("minsize = 'much'"), "'customizations.disk.partitions[0].minsize'"),
-    "no volumes": (
-        partition("type = 'lvm'\nname = 'vg'\nminsize = '1 GiB'"),
-        "'customizations.disk.partitions[0].logical_volumes' is missing",
-    ),
-    "/boot on a volume": (
-        partition(
-            "type = 'lvm'\nlogical_volumes = [{minsize = '1 GiB', mountpoint = '/boot', fs_type = 'ext4'}]"
-        ),
-        "'customizations.disk.partitions[0].logical_volumes[0].mountpoint' is /boot, which",
-    ),
-    "volume without a size": (
-        partition("type = 'lvm'\nlogical_volumes = [{mountpoint = '/', fs_type = 'ext4'}]"),
-        "'customizations.disk.partitions[0].logical_volumes[0].minsize' is missing",
-    ),
-    "two volume groups": (
-        2
-        * partition(
-            "type = 'lvm'\nlogical_volumes = [{minsize = 1, mountpoint = '/', fs_type = 'ext4'}]\n"
-        ),
-        "'customizations.disk.partitions[1].type' is lvm for a second time",
-    ),
-    "volume of a plain partition": (
-        partition("minsize = 1\nmountpoint = '/var'\nfs_type = 'ext4'\nname = 'vg'"),
-        "'customizations.disk.partitions[0].name' does not belong to a plain partition",
-    ),
-    "btrfs without a root": (
-        partition(
-            "type = 'btrfs'\nminsize = 1\nsubvolumes = [{name = 'a', mountpoint = '/var/a'}]"
-        ),
-        "'customizations.disk.partitions[0].subvolumes' has none that is mounted at /",
-    ),
-    "subvolume twice": (
-        partition(
-            "type = 'btrfs'\nminsize = 1\n"
-            "subvolumes = [{name = 'a', mountpoint = '/'}, {name = 'a', mountpoint = '/var'}]"
-        ),
-        "'customizations.disk.partitions[0].subvolumes[1].name' is a, as",
-    ),
-    "name of a subvolume": (
-        partition("type = 'btrfs'\nminsize = 1\nsubvolumes = [{name = 'a/b', mountpoint = '/'}]"),
-        "'customizations.disk.partitions[0].subvolumes[0].name' is \"a/b\"",
-    ),
-    "partition of no type": (
-        partition("type = 'raid'\nminsize = '1 GiB'"),
-        "'customizations.disk.partitions[0].type' is raid",
-    ),
-    "table of another kind": (custom("disk.type = 'dos'"), "'customizations.disk.type' is dos"),
-    "file system of /boot": (
-        partition("minsize = '1 GiB'\nmountpoint = '/boot'\nfs_type = 'xfs'"),
-        "'customizations.disk.partitions[0].fs_type' is xfs",
-    ),
-    "no file system": (
-        partition("minsize = '1 GiB'\nmountpoint = '/var/x'"),
-        "'customizations.disk.partitions[0].fs_type' is missing",
-    ),
-    "mount point twice": (
-        2 * "[[customizations.filesystem]]\nmountpoint = '/'\nminsize = 1\n",
-        "'customizations.filesystem[1].mountpoint' is /, as",
-    ),
-    "both kinds of layout": (
-        "[[customizations.filesystem]]\nmountpoint = '/'\nminsize = 1\n"
-        + partition("mountpoint = '/var'\nfs_type = 'ext4'\nminsize = 1"),
-        "'customizations.filesystem' is there beside 'customizations.disk'",
+        "'customizations.sshd.permit_root_login' is \"maybe\"",
     ),
     "not TOML": ("[customizations", "config.toml is not valid TOML"),
 }

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bootc_build.config.disk import DiskConfiguration, disk_configuration
+from bootc_build.config.disk import DiskConfiguration
+from bootc_build.config.disk_yaml import disk_configuration
 from bootc_build.config.document import parse_document
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.formats import DiskType

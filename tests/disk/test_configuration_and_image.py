@@ -96,13 +96,22 @@ def test_what_a_disk_cannot_keep_of_the_images_wishes_is_refused_at_once(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_wrong_file_in_the_image_is_named(image: str, tmp_path: Path) -> None:
-    name = "usr/lib/bootc-image-builder/config.json"
-    tag = with_files(image, {name: '{"customizations": {"rpm": {"x": 1}}}'})
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '{"customizations": {"rpm": {"x": 1}}}',
+            r"/usr/lib/bootc-image-builder/config\.json of the image",
+        ),
+        ('{"architecture": "aarch64"}', "for arm64"),
+    ],
+)
+def test_a_wrong_file_in_the_image_is_refused(
+    image: str, tmp_path: Path, text: str, said: str
+) -> None:
+    tag = with_files(image, {"usr/lib/bootc-image-builder/config.json": text})
     try:
-        with pytest.raises(
-            UsageError, match=r"/usr/lib/bootc-image-builder/config\.json of the image"
-        ):
+        with pytest.raises(UsageError, match=said):
             make(tag, tmp_path / "out", "", configuration=None)
     finally:
         remove_image(tag)
@@ -110,6 +119,7 @@ def test_a_wrong_file_in_the_image_is_named(image: str, tmp_path: Path) -> None:
 
 # A configuration that is right by itself but not for this image, and what is said.
 NOT_FOR_THIS_IMAGE = {
+    "architecture": ("architecture: arm64", "The configuration is for arm64 ('architecture')"),
     "shell": ("users: [{name: a, shell: /bin/zsh}]", "'users[0].shell' is /bin/zsh, and the image"),
     "keymap": ("keyboard: de", "'keyboard' is de, and the image has no such keymap"),
     "locale": ("locale: de_DE.UTF-8", "'locale' is de_DE.UTF-8, and the image has no such locale"),

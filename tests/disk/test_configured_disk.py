@@ -234,7 +234,7 @@ def test_a_file_system_that_came_out_larger_than_its_partition_is_refused(
 
 def test_a_file_below_a_home_leaves_the_home_its_users(image: str, tmp_path: Path) -> None:
     text = """
-    users: [{name: alice}, {name: root, ssh-keys: [two]}]
+    users: [{name: alice}, {name: root, ssh-keys: [ssh-ed25519 AAAA]}]
     files: [{path: /home/alice/.config/app/x, owner: alice, group: alice}]
     """
     made = make(image, tmp_path, text, root_keys="one\n")
@@ -245,7 +245,7 @@ def test_a_file_below_a_home_leaves_the_home_its_users(image: str, tmp_path: Pat
     # Root's keys, of which some are the flag's, have one line, and the installer has not heard of them.
     lines = made.read("/etc/tmpfiles.d/60-bootc-build-disk.conf").splitlines()
     [keys] = [line.split()[-1] for line in lines if "roothome/.ssh/authorized_keys" in line]
-    assert base64.b64decode(keys) == b"one\ntwo\n"
+    assert base64.b64decode(keys) == b"one\nssh-ed25519 AAAA\n"
     assert "authorized-keys" not in read_file(made.ext4("root"), "/arguments")
 
 

@@ -196,10 +196,6 @@ def _user_problems(
                 f"is {group}, which is neither a group of the image nor among 'groups'",
                 f"Groups that there are: {', '.join(sorted(gids))}",
             )
-    for name in ("home", "shell"):
-        if ":" in (getattr(user, name) or ""):
-            fact = f"is {getattr(user, name)}, and a colon ends a field of /etc/passwd"
-            yield Problem(f"{key}.{name}", fact, "Choose another path")
     there = image.users.get(user.name)
     if there is None:
         return

@@ -36,7 +36,10 @@ class Settings:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to set."""
-        layout_only = {"size", "minimum_size", "updates", "root", "boot", "esp", "kernel_arguments"}
+        layout_only = {
+            *("architecture", "size", "minimum_size", "updates", "root", "boot", "esp"),
+            "kernel_arguments",
+        }
         said = self.wanted.model_dump(exclude_defaults=True, exclude=layout_only)
         return not said and not self.layout.mountpoints and not self.layout.swap_size
 
