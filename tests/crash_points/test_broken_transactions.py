@@ -73,7 +73,7 @@ def test_a_menu_that_is_not_swapped_at_once_is_caught(recorder: Recorder) -> Non
     recorder.step(disk.boot, first)
     recorder.step(disk.boot, second)
     found = _explore(recorder)
-    assert found.unbootable == 1
+    assert found.unbootable > 1  # in parts of its epochs, too
     assert "GRUB finds no menu" in _problems(found)
 
 
@@ -97,7 +97,7 @@ def test_a_menu_that_is_written_in_place_is_caught(recorder: Recorder, tmp_path:
     recorder.step(disk.boot, [f"rm {place}", f"write {half} {place}"])
     recorder.step(disk.boot, [f"rm {place}", f"write {whole} {place}"])
     found = _explore(recorder)
-    assert found.unbootable == 1
+    assert found.unbootable > 1  # in parts of its epochs, too
     assert "GRUB cannot read its menu" in _problems(found)
 
 

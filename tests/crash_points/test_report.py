@@ -28,7 +28,7 @@ def test_all_is_well() -> None:
     assert verdict(found, booted) == (
         "10 crash points, 2 distinct states, 0 unbootable; 1 of the states booted"
     )
-    assert "| upgrade | 10 | 10 | 0 | 0 | 0 | 4 | 2 | 1 | 0 | 0 |" in table(found, booted)
+    assert "| upgrade | 10 | 10 | 0 | 0 | 0 | 0 | 4 | 2 | 1 | 0 | 0 |" in table(found, booted)
 
 
 def test_an_unbootable_state_is_counted_and_told() -> None:

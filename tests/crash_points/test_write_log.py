@@ -96,7 +96,7 @@ def test_samples_tear_and_reorder(tmp_path: Path) -> None:
     entries = [(sector, bytes([sector]) * 4 * SECTOR, 0) for sector in range(0, 20, 4)]
     log = write_log(tmp_path / "log", [*entries, (0, b"", FLUSH)])
     points = plan_points(log.entries, 0, 6, samples=40, seed=1)
-    assert {point.kind for point in points} == set(Kind)
+    assert {point.kind for point in points} == set(Kind) - {Kind.PART}
     assert len({point.name for point in points}) > 20
     torn = [point for point in points if point.kind is Kind.TORN]
     assert any(part.sectors < 4 for point in torn for part in point.partials)
@@ -104,6 +104,26 @@ def test_samples_tear_and_reorder(tmp_path: Path) -> None:
     orders = [[p.index for p in point.partials] for point in points if point.kind is Kind.REORDERED]
     assert any(order != sorted(order) for order in orders)
     assert points != plan_points(log.entries, 0, 6, samples=40, seed=2)
+
+
+def test_small_epochs_are_tried_in_all_parts_where_that_is_asked_for(tmp_path: Path) -> None:
+    entries = [(sector, bytes([sector + 1]) * SECTOR, 0) for sector in (1, 2, 100, 3)]
+    log = write_log(tmp_path / "log", [*entries, (0, b"", FLUSH), (4, b"x" * SECTOR, 0)])
+
+    def parts(few: int) -> list[set[int]]:
+        points = plan_points(
+            log.entries, 0, 6, samples=0, seed=1, closely=lambda write: write.sector < few
+        )
+        found = [point for point in points if point.kind is Kind.PART]
+        assert len({point.name for point in found}) == len(found)
+        return [{part.index for part in point.partials} for point in found]
+
+    # Of sectors 1 and 2 one, the other or none; the others are all there.
+    assert sorted(map(sorted, parts(3))) == [[0, 2, 3], [1, 2, 3], [2, 3]]
+    assert len(parts(101)) == 2**4 - 2
+    assert parts(0) == []
+    many = write_log(tmp_path / "many", [(sector, b"x" * SECTOR, 0) for sector in range(7)])
+    assert len(plan_points(many.entries, 0, 7, samples=0, seed=1, closely=lambda _: True)) == 2
 
 
 def test_a_write_through_is_there_in_every_reordering(tmp_path: Path) -> None:

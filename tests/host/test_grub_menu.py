@@ -118,6 +118,22 @@ def test_no_usable_entry_fails_and_keeps_the_old_menu(loader: Path) -> None:
     assert sorted(path.name for path in loader.iterdir()) == ["entries", "grub.cfg"]
 
 
+def test_the_link_that_grub_follows_now_lives_on_when_it_is_replaced(loader: Path) -> None:
+    add(loader, 1)
+    link, kept = loader.parent / "loader", loader.parent / ".loader-before"
+    link.symlink_to("loader.0")
+    menu(loader)
+    for target in ("loader.1", "loader.0"):
+        before = link.lstat().st_ino
+        new = loader.parent / "loader.tmp"
+        new.symlink_to(target)
+        new.rename(link)  # as libostree does
+        assert kept.lstat().st_ino == before
+        menu(loader)
+        assert kept.lstat().st_ino == link.lstat().st_ino
+    assert kept.readlink() == Path("loader.0")
+
+
 def test_wrong_usage_fails() -> None:
     assert subprocess.run([GENERATOR], check=False, capture_output=True).returncode == 1
 

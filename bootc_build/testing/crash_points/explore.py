@@ -211,8 +211,14 @@ def explore(
         told: is told how many points of how many were tried, and the number of distinct states.
     """
     begun = time.monotonic()
+    [boot] = [region for region in find_regions(base) if region.name == BOOT]
     points = plan_points(
-        log.entries, transaction.start, transaction.stop, samples=samples, seed=seed
+        log.entries,
+        transaction.start,
+        transaction.stop,
+        samples=samples,
+        seed=seed,
+        closely=lambda write: boot.holds(write.sector),
     )
     result = Exploration(transaction.name, seed)
     contents = set()

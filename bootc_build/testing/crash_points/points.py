@@ -2,15 +2,22 @@
 
 A disk promises no more than this: what was written before a flush is there after it. So an epoch, the writes between
 two flushes, may be there in any part: any of its writes, each as a whole or only some of its sectors, in any order of
-writes to the same place. That is too many to try; all states at flushes are, and a sample of the others is drawn.
+writes to the same place. That is too many to try; all states at flushes are, and a sample of the others is drawn. Where
+a boot loader reads what is written without replaying a journal, small epochs are tried in all their parts: there a
+single block that comes before another one can be the end of the menu, and a sample would find it once in a while.
 """
 
+import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from bootc_build.testing.crash_points.write_log import FUA, Write
+
+# So many writes have 62 parts.
+_FEW: Final = 6
 
 
 class Kind(StrEnum):
@@ -20,6 +27,7 @@ class Kind(StrEnum):
     PREFIX = "prefix"  # all until a write within an epoch
     REORDERED = "reordered"  # some writes of an epoch
     TORN = "torn"  # the same, one of them in part
+    PART = "part"  # one of all the choices of the writes of a small epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,10 @@ class CrashPoint:
         if not self.partials:
             return f"{self.kind}-{self.flushed}"
         there = sum(partial.sectors for partial in self.partials)
-        return f"{self.kind}-{self.flushed}+{len(self.partials)}w{there}s@{self.partials[-1].index}"
+        which = self.partials[-1].index
+        if self.kind is Kind.PART:
+            which = "+".join(str(partial.index) for partial in self.partials)  # type: ignore[assignment]
+        return f"{self.kind}-{self.flushed}+{len(self.partials)}w{there}s@{which}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +90,13 @@ def epochs(entries: Sequence[Write], start: int, stop: int) -> Iterator[Epoch]:
 
 
 def plan_points(
-    entries: Sequence[Write], start: int, stop: int, *, samples: int, seed: int
+    entries: Sequence[Write],
+    start: int,
+    stop: int,
+    *,
+    samples: int,
+    seed: int,
+    closely: Callable[[Write], bool] = lambda _write: False,
 ) -> list[CrashPoint]:
     """The crash points of a part of a log, in its order.
 
@@ -89,6 +106,8 @@ def plan_points(
         stop: index after its last.
         samples: how many points within epochs are drawn, at most.
         seed: of the drawing.
+        closely: whether a write is one of those that are tried with and without each of the others, if there are
+            no more than a few in its epoch.
     """
     found = list(epochs(entries, start, stop))
     shares = _shares([_weight(entries, epoch) for epoch in found], samples)
@@ -96,8 +115,27 @@ def plan_points(
     for number, (epoch, share) in enumerate(zip(found, shares, strict=True)):
         draw = random.Random(f"{seed}:{number}:{epoch.start}")  # noqa: S311 - repeatable, not secret
         points += [_draw(entries, epoch, draw) for _ in range(share)]
+        points += _all_parts(entries, epoch, closely)
         points.append(CrashPoint(Kind.FLUSH, epoch.stop))
     return points
+
+
+def _all_parts(
+    entries: Sequence[Write], epoch: Epoch, closely: Callable[[Write], bool]
+) -> Iterator[CrashPoint]:
+    """Every choice of the writes that are looked at closely, but for none and all, with all of the others."""
+    writes = [index for index in range(epoch.start, epoch.stop) if entries[index].writes]
+    close = [index for index in writes if closely(entries[index])]
+    if len(close) > _FEW:
+        return
+    # What the drive was told to have before it answers is there.
+    free = [index for index in close if not entries[index].flags & FUA]
+    for count in range(len(free)):
+        for left_out in itertools.combinations(free, count + 1):
+            there = [index for index in writes if index not in left_out]
+            if there:
+                partials = tuple(Partial(index, 0, entries[index].sectors) for index in there)
+                yield CrashPoint(Kind.PART, epoch.start, partials)
 
 
 def _weight(entries: Sequence[Write], epoch: Epoch) -> int:

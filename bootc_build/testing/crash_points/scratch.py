@@ -1,10 +1,11 @@
 """Folders for what is looked at and thrown away."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from bootc_build.onhost.process import run
 
 
 @contextmanager
@@ -14,4 +15,5 @@ def emptied(parent: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # Out of a damaged file system comes a folder within itself, deeper than Python's own would go.
+        run(["rm", "--recursive", "--force", str(folder)], check=False)
