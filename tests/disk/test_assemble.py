@@ -189,11 +189,17 @@ def test_what_is_in_front_of_the_root_is_said_to_be_finished_when_it_is(tmp_path
     assert said == [front(plan.partition(Role.ROOT).start)]
 
 
-def test_a_boot_file_system_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+def test_a_boot_file_system_that_cannot_be_made_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "root").mkdir()
     make_installed_tree(tmp_path / "root")
     apart = trees.split(tmp_path / "root")
     plan = plan_disk(IDENTITY, trees.settle(apart, TIMESTAMP), timestamp=TIMESTAMP, size=3 * GIB)
+    # GRUB's images are written before the file system is made.
+    for name in ("core_image", "boot_image"):
+        image = getattr(apart, name)().rename(tmp_path / name)
+        monkeypatch.setattr(trees.Trees, name, lambda _self, image=image: image)
     shutil.rmtree(apart.boot)
     with pytest.raises(CommandError, match="mke2fs"):
         write_raw_disk(plan, apart, tmp_path / "disk.raw", Silent())
