@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -106,7 +107,8 @@ def test_a_version_whose_initramfs_is_cut_is_fallen_back_from(
     versions: Versions,
     broken: Callable[[str], str],
 ) -> None:
-    case = CASES["cut-initramfs"]
+    # All its tries are among the long tests.
+    case = replace(CASES["cut-initramfs"], tries=1)
     check_case(case, boot(versions.one, "bios"), bootc_registry, broken(case.fault))
 
 
