@@ -5,6 +5,7 @@ the deployment is that object (the same inode), or at least has its content. Wha
 a state that was good is not read again.
 """
 
+import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -110,8 +111,7 @@ class RootInspector:
             found = {link: resolve(copies, link) for link in sorted(set(links))}
             refs = {
                 str(path.relative_to(copies / "refs")): path.read_text(errors="replace").strip()
-                for path in sorted((copies / "refs").rglob("*"))
-                if path.is_file()
+                for path in sorted(_files_below(copies / "refs"))
             }
             kept = {
                 str(number): digest_of(copies / f"kept{number}" / Path(path).name)
@@ -253,6 +253,18 @@ def _untouched_objects(slot: Ext4Slot, written: AbstractSet[int]) -> dict[str, I
     owners = read_blocks(slot, {inode.number for inode in known.values()})
     touched = {owners[block] for sector in written if (block := sector - sector % 8) in owners}
     return {name: inode for name, inode in known.items() if inode.number not in touched}
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Regular files. Not by rglob, which is recursive: in a damaged file system a folder may hold itself."""
+    todo = [os.fspath(folder)]
+    while todo:
+        with os.scandir(todo.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(entry.path)
+                elif entry.is_file():
+                    yield Path(entry.path)
 
 
 def _dangling(copies: Path, link: str) -> str:
