@@ -90,7 +90,8 @@ def test_a_machine_records_all_its_runs_and_its_monitor(tmp_path: Path) -> None:
             with pytest.raises(MachineError):
                 machine.qemu.monitor.execute("no-such-command")
             machine.power_cut()
-    assert _printed(tmp_path / "one.cast").count("Hello\r\n") == 2
+    # The end of the line may come too late for the power cut.
+    assert _printed(tmp_path / "one.cast").count("Hello") == 2
     marks = [text for _, code, text in _lines(tmp_path / "one.cast")[1:] if code == "m"]
     assert marks == ["power on", "power cut", "power off"] * 2
     monitor = _lines(tmp_path / "one.qmp.jsonl")
