@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bootc_build.cli.output import StderrProgress
 from bootc_build.config.disk import FILE_SYSTEMS
-from bootc_build.config.load import load_with_origin
-from bootc_build.config.origin import Origin
+from bootc_build.config.load import load_configuration
 from bootc_build.config.schema import disk_schema
+from bootc_build.config.source import ConfigurationSource
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.deliver import WrittenDisk
 from bootc_build.disk.ec2 import CloudInit
@@ -128,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     """Make the disks and print their paths."""
-    configured = None if args.config is None else load_with_origin(args.config)
+    configured = None if args.config is None else load_configuration(args.config)
     request = DiskRequest(
         image=args.image,
         types=_types(args.type),
@@ -142,7 +142,7 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
         compression=Compression(args.compression),
         cloud_init=CloudInit(args.cloud_init),
         configuration=configured[0] if configured else None,
-        origin=configured[1] if configured else Origin(),
+        source=configured[1] if configured else ConfigurationSource(),
         overrides=_overrides(args),
         layer_cache=not args.no_cache,
     )

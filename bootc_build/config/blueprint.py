@@ -4,7 +4,6 @@ Format: osbuild's blueprint. Whatever is in a blueprint is either done or refuse
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -20,9 +19,8 @@ from bootc_build.config.blueprint_records import (
 from bootc_build.config.credentials import is_password_hash
 from bootc_build.config.disk import DiskConfiguration
 from bootc_build.config.disk_yaml import disk_configuration
-from bootc_build.config.document import read_document
-from bootc_build.config.origin import Origin
 from bootc_build.config.record import Problem, parse_record, raise_problems
+from bootc_build.config.source import ConfigurationSource
 from bootc_build.onhost.host.kargs import split_command_line
 
 _IN_IMAGE: Final = "It belongs to the image: say it in the Containerfile"
@@ -66,17 +64,10 @@ _UNSUPPORTED_IN_LISTS: Final = {
 }
 
 
-def load_blueprint(path: Path) -> DiskConfiguration:
-    """Read config.toml or config.json.
-
-    Raises:
-        UsageError: it cannot be read, is wrong, or asks for what cannot be done; all problems at once.
-    """
-    return parse_blueprint(read_document(path), str(path))
-
-
-def parse_blueprint(document: dict[str, Any], where: str) -> DiskConfiguration:
-    """The configuration that a blueprint asks for.
+def parse_blueprint(
+    document: dict[str, Any], where: str
+) -> tuple[DiskConfiguration, ConfigurationSource]:
+    """The configuration that a blueprint asks for, and which keys of it that comes from.
 
     Args:
         document: the blueprint; may be wrapped in a table `blueprint`, as older files are.
@@ -85,23 +76,13 @@ def parse_blueprint(document: dict[str, Any], where: str) -> DiskConfiguration:
     Raises:
         ConfigurationError: it is wrong, or asks for what cannot be done; all problems at once.
     """
-    blueprint = parse_record(Blueprint, _unwrapped(document), where)
-    raise_problems(where, _problems(blueprint))
-    translated, places = _translate(blueprint)
-    return disk_configuration(translated, where, places)
-
-
-def blueprint_origin(document: dict[str, Any], where: str) -> Origin:
-    """Which keys of a blueprint that `parse_blueprint` takes its configuration comes from."""
-    blueprint = parse_record(Blueprint, _unwrapped(document), where)
-    return Origin(where, _translate(blueprint)[1])
-
-
-def _unwrapped(document: dict[str, Any]) -> dict[str, Any]:
     wrapped = document.get("blueprint")
     if isinstance(wrapped, dict) and set(document) == {"blueprint"}:
-        return wrapped
-    return document
+        document = wrapped
+    blueprint = parse_record(Blueprint, document, where)
+    raise_problems(where, _problems(blueprint))
+    translated, places = _translate(blueprint)
+    return disk_configuration(translated, where, places), ConfigurationSource(where, places)
 
 
 def _problems(blueprint: Blueprint) -> Iterator[Problem]:

@@ -6,8 +6,8 @@ from typing import Any
 from bootc_build.config.contradictions import contradictions
 from bootc_build.config.disk import DiskConfiguration
 from bootc_build.config.layout_contradictions import layout_contradictions
-from bootc_build.config.origin import Origin
 from bootc_build.config.record import ConfigurationError, Problem, parse_record, raise_problems
+from bootc_build.config.source import ConfigurationSource
 
 
 def disk_configuration(
@@ -23,7 +23,7 @@ def disk_configuration(
     Raises:
         ConfigurationError: it is wrong, or contradicts itself; all problems at once.
     """
-    at = Origin(where, places or {}).key
+    at = ConfigurationSource(where, places or {}).key
     try:
         found = parse_record(DiskConfiguration, document, where)
     except ConfigurationError as error:

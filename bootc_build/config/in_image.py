@@ -4,23 +4,25 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from bootc_build.config.blueprint import blueprint_origin, parse_blueprint
+from bootc_build.config.blueprint import parse_blueprint
 from bootc_build.config.disk import DiskConfiguration
 from bootc_build.config.document import parse_document
-from bootc_build.config.origin import Origin
 from bootc_build.config.partition_table import parse_partition_table
+from bootc_build.config.source import ConfigurationSource
 from bootc_build.onhost.errors import UsageError
 
 # The first that is there counts.
 FOLDERS: Final = ("usr/lib/image-builder/bootc", "usr/lib/bootc-image-builder")
-_PARSERS: Final[Mapping[str, Callable[[dict[str, Any], str], DiskConfiguration]]] = {
+_PARSERS: Final[
+    Mapping[str, Callable[[dict[str, Any], str], tuple[DiskConfiguration, ConfigurationSource]]]
+] = {
     "config.toml": parse_blueprint,
     "config.json": parse_blueprint,
     "disk.yaml": parse_partition_table,
 }
 
 
-def image_configuration(root: Path) -> tuple[DiskConfiguration, Origin] | None:
+def image_configuration(root: Path) -> tuple[DiskConfiguration, ConfigurationSource] | None:
     """The configuration that an image brings along, and which file says it; None where it brings none.
 
     Args:
@@ -40,7 +42,5 @@ def image_configuration(root: Path) -> tuple[DiskConfiguration, Origin] | None:
             path = root / folder / name
             where = f"/{folder}/{name} of the image"
             document = parse_document(path.read_text(errors="replace"), path.suffix, where)
-            found = _PARSERS[name](document, where)
-            blueprint = _PARSERS[name] is parse_blueprint
-            return found, blueprint_origin(document, where) if blueprint else Origin(where)
+            return _PARSERS[name](document, where)
     return None

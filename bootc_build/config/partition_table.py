@@ -20,9 +20,12 @@ from bootc_build.config.partition_table_records import (
     Table,
 )
 from bootc_build.config.record import ConfigurationError, Problem, parse_record, raise_problems
+from bootc_build.config.source import ConfigurationSource
 
 
-def parse_partition_table(document: dict[str, Any], where: str) -> DiskConfiguration:
+def parse_partition_table(
+    document: dict[str, Any], where: str
+) -> tuple[DiskConfiguration, ConfigurationSource]:
     """The configuration that a partition table of osbuild's asks for.
 
     Args:
@@ -46,7 +49,7 @@ def parse_partition_table(document: dict[str, Any], where: str) -> DiskConfigura
         place = f"{TOP}[{number}]"
         places[key] = place
         places |= {f"{key}.{ours}": f"{place}.{theirs}" for ours, theirs in _NAMES.items()}
-    return disk_configuration(translated, where, places)
+    return disk_configuration(translated, where, places), ConfigurationSource(where, places)
 
 
 def _payloads(table: Table, where: str) -> list[Payload]:

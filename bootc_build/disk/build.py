@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bootc_build.config.disk import DiskConfiguration
 from bootc_build.config.in_image import image_configuration
-from bootc_build.config.origin import Origin
+from bootc_build.config.source import ConfigurationSource
 from bootc_build.disk import deliver, ec2, image_install, preflight, trees
 from bootc_build.disk.assemble import write_raw_disk
 from bootc_build.disk.bootable import (
@@ -74,7 +74,7 @@ class DiskRequest:
         cloud_init: whether it shall run; EC2's disk must have it unless it is not wanted.
         manifest: write NAME.manifest.json beside the files, with their checksums.
         configuration: layout, accounts and settings; None for what the image brings along.
-        origin: where that was said.
+        source: where that was said.
         overrides: what comes before the configuration.
         layer_cache: take the image's layers from the cache, and put those there that it has not.
         builds: how many builds, this one among them, there has to be space for.
@@ -93,7 +93,7 @@ class DiskRequest:
     cloud_init: CloudInit = CloudInit.IMAGE
     manifest: bool = True
     configuration: DiskConfiguration | None = None
-    origin: Origin = field(default_factory=Origin)
+    source: ConfigurationSource = field(default_factory=ConfigurationSource)
     overrides: Overrides = field(default_factory=Overrides)
     layer_cache: bool = True
     builds: int = 1
@@ -265,10 +265,10 @@ def _install(
             ec2.check_root(
                 request.image, root, request.cloud_init, partial(_initramfs_files, container)
             )
-        wanted, origin = request.asked, request.origin
+        wanted, source = request.asked, request.source
         if request.configuration is None and (found := image_configuration(root)) is not None:
             progress.step("Taking the configuration that the image has")
-            wanted, origin = request.overrides.over(found[0]), found[1]
+            wanted, source = request.overrides.over(found[0]), found[1]
             check_architecture(image, request.image, wanted.architecture)
         install = load_configuration(root, image_install.MACHINES[image.architecture])
         wanted, root_keys = with_keys_of_root(wanted, request.root_keys)
@@ -277,7 +277,7 @@ def _install(
         settings = plan_settings(container, root, Settings(wanted, identity, layout))
         problems = (*layout_problems(layout, wanted, root), *settings.problems)
         image_install.raise_found(
-            (*image_install.install_problems(install, layout), *origin.found(problems))
+            (*image_install.install_problems(install, layout), *source.found(problems))
         )
         workshops = find_workshops(container, image.id, layout)
         installation = Installation(

@@ -1,10 +1,8 @@
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bootc_build.config.blueprint import parse_blueprint
 from bootc_build.config.disk import (
     Directory,
     DiskConfiguration,
@@ -17,16 +15,10 @@ from bootc_build.config.disk import (
     Swap,
     User,
 )
-from bootc_build.config.document import parse_document
-from bootc_build.config.load import load_configuration, load_with_origin
-from bootc_build.config.record import ConfigurationError
+from bootc_build.config.load import load_configuration
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.sizes import GIB
-
-
-def parse(text: str) -> DiskConfiguration:
-    return parse_blueprint(parse_document(text, ".toml", "config.toml"), "config.toml")
-
+from tests.config.blueprints import parse
 
 EVERYTHING = """
 name = "node"
@@ -178,7 +170,7 @@ def test_everything_that_a_blueprint_says_is_in_the_configuration() -> None:
 def test_a_json_file_with_the_older_wrapping_is_read(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{"blueprint": {"customizations": {"user": [{"name": "foo"}]}}}')
-    assert load_configuration(path).users == (User(name="foo"),)
+    assert load_configuration(path)[0].users == (User(name="foo"),)
 
 
 @pytest.mark.parametrize(
@@ -207,8 +199,8 @@ def test_what_is_found_wrong_later_is_told_by_the_blueprints_own_keys(
         "locale": {"languages": ["C.UTF-8"]},
     }
     path.write_text(json.dumps({"blueprint": {"customizations": custom}}))
-    origin = load_with_origin(path)[1]
-    assert (origin.where, origin.key(key)) == (str(path), found)
+    source = load_configuration(path)[1]
+    assert (source.where, source.key(key)) == (str(path), found)
 
 
 def test_what_is_empty_or_off_asks_for_nothing() -> None:
@@ -274,7 +266,7 @@ def test_a_key_of_blueprints_alone_makes_a_file_a_blueprint(
     empty = "[]" if key in ("containers", "enabled_modules") else '""'
     text = f"{key} = {empty}\n" if name.endswith("toml") else f'{{"{key}": {empty}}}'
     (tmp_path / name).write_text(text)
-    assert load_configuration(tmp_path / name) == DiskConfiguration()
+    assert load_configuration(tmp_path / name)[0] == DiskConfiguration()
 
 
 def test_groups_that_may_be_of_packages_or_of_users_are_refused(tmp_path: Path) -> None:
@@ -289,158 +281,7 @@ def test_groups_that_may_be_of_packages_or_of_users_are_refused(tmp_path: Path) 
     with pytest.raises(UsageError, match="'groups' cannot be honoured"):
         load_configuration(path)
     path.write_text("hostname = 'a'\n[[groups]]\nname = 'core'\n")
-    assert load_configuration(path).groups == (Group(name="core"),)
+    assert load_configuration(path)[0].groups == (Group(name="core"),)
     other = tmp_path / "disk.yaml"
     other.write_text("groups: [{name: core}]")
-    assert load_configuration(other).groups == (Group(name="core"),)
-
-
-def custom(text: str) -> str:
-    return f"[customizations]\n{text}"
-
-
-# What is written, and the words that the error has.
-REFUSED = {
-    "unknown key": (custom("hostnick = 'x'"), "'customizations.hostnick' is not a known key"),
-    "unknown key at the top": ("foo = 1", "'foo' is not a known key"),
-    "unknown key of a user": (
-        "[[customizations.user]]\nname = 'a'\nkeys = 'b'",
-        "'customizations.user[0].keys' is not a known key",
-    ),
-    "packages": ("[[packages]]\nname = 'vim'", "'packages' cannot be honoured"),
-    "distribution": ("distro = 'rhel-10'", "'distro' cannot be honoured"),
-    "architecture": ("architecture = 's390x'", "'architecture' is s390x"),
-    "kernel": (custom("kernel.name = 'rt'"), "'customizations.kernel.name' cannot be honoured"),
-    "expiry": (
-        "[[customizations.user]]\nname = 'a'\nexpiredate = 1",
-        "'customizations.user[0].expiredate' cannot be honoured",
-    ),
-    "file from elsewhere": (
-        "[[customizations.files]]\npath = '/etc/x'\nuri = 'file:///x'",
-        "'customizations.files[0].uri' cannot be honoured",
-    ),
-    "file of the image": (
-        "[[customizations.files]]\npath = '/usr/x'",
-        "'customizations.files[0].path' is /usr/x, which is the image's",
-    ),
-    "expiry on the first day of 1970": (
-        "[[customizations.user]]\nname = 'a'\nexpiredate = 0",
-        "'customizations.user[0].expiredate' cannot be honoured",
-    ),
-    "minimal": ("minimal = true", "'minimal' cannot be honoured"),
-    "commits": ("[ostree]\nref = 'a'", "'ostree' cannot be honoured"),
-    "hash that is none": (
-        "[[customizations.user]]\nname = 'a'\npassword = '$6$salt'",
-        "'customizations.user[0].password' is not what it may be",
-    ),
-    "password of two lines": (
-        '[[customizations.user]]\nname = "a"\npassword = "x\\ny"',
-        "'customizations.user[0].password' is not what it may be",
-    ),
-    "key that is none": (
-        "[[customizations.user]]\nname = 'a'\nkey = 'PUBLIC SSH KEY'",
-        "'customizations.user[0].key[0]' is \"PUBLIC SSH KEY\"",
-    ),
-    "key of somebody that is none": (
-        (
-            "[[customizations.user]]\nname = 'a'\nkey = 'ssh-rsa AAAA'\n"
-            "[[customizations.sshkey]]\nuser = 'a'\nkey = 'x'"
-        ),
-        "'customizations.sshkey[0].key' is \"x\"",
-    ),
-    "name of somebody who has a key": (
-        "[[customizations.sshkey]]\nuser = 'A'\nkey = 'ssh-rsa AAAA'",
-        "'customizations.sshkey[0].user' is \"A\"",
-    ),
-    "home nowhere": (
-        "[[customizations.user]]\nname = 'a'\nhome = '/nowhere/a'",
-        "'customizations.user[0].home' is \"/nowhere/a\"",
-    ),
-    "user twice": (
-        2 * "[[customizations.user]]\nname = 'a'\n",
-        "'customizations.user[1].name' is a, as 'customizations.user[0].name' is",
-    ),
-    "uid twice": (
-        (
-            "[[customizations.user]]\nname = 'a'\nuid = 1000\n"
-            "[[customizations.user]]\nname = 'b'\nuid = 1000"
-        ),
-        "'customizations.user[1].uid' is 1000, as 'customizations.user[0].uid' is",
-    ),
-    "owner of a file": (
-        "[[customizations.files]]\npath = '/etc/x'\nuser = 'A'",
-        "'customizations.files[0].user' is \"A\"",
-    ),
-    "file below a file": (
-        "[[customizations.files]]\npath = '/etc/x'\n[[customizations.directories]]\npath = '/etc/x/y'",
-        (
-            "'customizations.directories[0].path' is /etc/x/y, which is below a file: "
-            "'customizations.files[0].path' is /etc/x"
-        ),
-    ),
-    "file over the accounts": (
-        "[[customizations.files]]\npath = '/etc/passwd'",
-        "'customizations.files[0].path' is /etc/passwd, which is made from other keys",
-    ),
-    "unit enabled and masked": (
-        custom("services = {enabled = ['a'], masked = ['a']}"),
-        "'customizations.services.masked[0]' is a, which 'customizations.services.enabled[0]'",
-    ),
-    "kernel argument with an open quote": (
-        custom("kernel.append = 'quiet dyndbg=\"file x'"),
-        "'customizations.kernel.append[1]' is",
-    ),
-    "several languages": (
-        custom("locale.languages = ['C', 'de_DE.UTF-8']"),
-        "'customizations.locale.languages' has several entries",
-    ),
-    "name of a user": (
-        "[[customizations.user]]\nname = 'Alice'",
-        "'customizations.user[0].name' is \"Alice\"",
-    ),
-    "shell": (
-        "[[customizations.user]]\nname = 'a'\nshell = 'bash'",
-        "'customizations.user[0].shell' is \"bash\"",
-    ),
-    "way of root's login": (
-        custom("sshd.permit_root_login = 'maybe'"),
-        "'customizations.sshd.permit_root_login' is \"maybe\"",
-    ),
-    "not TOML": ("[customizations", "config.toml is not valid TOML"),
-}
-
-
-@pytest.mark.parametrize(("text", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_done_is_refused_by_file_and_key_path(text: str, said: str) -> None:
-    with pytest.raises(UsageError) as refused:
-        parse(text)
-    assert str(refused.value).startswith("config.toml")
-    assert said in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "firewall",
-        "installation_device",
-        "fdo",
-        "openscap",
-        "ignition",
-        "repositories",
-        "fips",
-        "installer",
-        "rpm",
-        "rhsm",
-        "cacerts",
-        "containers-storage",
-        "firstboot",
-        "dnf",
-        "iso",
-    ],
-)
-@pytest.mark.parametrize("value", [True, {"any": 1}, [1], "text"])
-def test_no_customization_that_is_not_done_is_passed_over(key: str, value: Any) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be honoured") as refused:
-        parse_blueprint({"customizations": {key: value}}, "config.json")
-    assert f"'customizations.{key}'" in str(refused.value)
-    assert refused.value.remedy
+    assert load_configuration(other)[0].groups == (Group(name="core"),)

@@ -1,6 +1,5 @@
 import pytest
 
-from bootc_build.config.blueprint import parse_blueprint
 from bootc_build.config.disk import (
     DiskConfiguration,
     ExtraFileSystem,
@@ -9,13 +8,9 @@ from bootc_build.config.disk import (
     Swap,
     VolumeGroup,
 )
-from bootc_build.config.document import parse_document
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.sizes import GIB
-
-
-def parse(text: str) -> DiskConfiguration:
-    return parse_blueprint(parse_document(text, ".toml", "config.toml"), "config.toml")
+from tests.config.blueprints import custom, parse
 
 
 def test_filesystems_are_partitions_and_minimum_sizes() -> None:
@@ -110,10 +105,6 @@ def test_default_is_the_mode_that_there_is_without_one() -> None:
 
 def test_auto_lvm_makes_no_volumes_for_the_root_alone() -> None:
     assert parse("[customizations]\npartitioning_mode = 'auto-lvm'\n") == DiskConfiguration()
-
-
-def custom(text: str) -> str:
-    return f"[customizations]\n{text}"
 
 
 def partition(text: str) -> str:

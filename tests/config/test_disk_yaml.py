@@ -21,7 +21,7 @@ def parse(text: str) -> DiskConfiguration:
 
 
 def test_everything_that_is_documented_is_read() -> None:
-    found = load_configuration(PROJECT / "examples/disk.yaml")
+    found = load_configuration(PROJECT / "examples/disk.yaml")[0]
     assert found.root.filesystem == "ext4"
     assert found.filesystems[0].mountpoint == "/var/home"
     assert found.filesystems[0].size == 2 * GIB

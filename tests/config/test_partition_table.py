@@ -42,7 +42,7 @@ partition_table:
 
 
 def parse(text: str) -> DiskConfiguration:
-    return parse_partition_table(parse_document(text, ".yaml", "disk.yaml"), "disk.yaml")
+    return parse_partition_table(parse_document(text, ".yaml", "disk.yaml"), "disk.yaml")[0]
 
 
 def test_partitions_become_the_layout() -> None:
@@ -229,3 +229,16 @@ def test_an_image_may_bring_one_and_not_several(tmp_path: Path) -> None:
     (folder / "config.toml").touch()
     with pytest.raises(UsageError, match=r"config\.toml and disk\.yaml in /usr/lib/bootc-image"):
         image_configuration(tmp_path)
+
+
+def test_what_is_found_wrong_later_is_told_by_the_tables_own_keys() -> None:
+    text = """
+    partition_table:
+      type: gpt
+      partitions:
+        - {size: 1 GiB, payload_type: filesystem, payload: {type: ext4, mountpoint: /}}
+        - {size: 1 GiB, payload_type: filesystem, payload: {type: ext4, mountpoint: /data}}
+    """
+    _found, source = parse_partition_table(parse_document(text, ".yaml", "disk.yaml"), "disk.yaml")
+    key = source.key("filesystems[0].filesystem")
+    assert key == "partition_table.partitions[1].payload.type"

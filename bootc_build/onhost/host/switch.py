@@ -1,6 +1,7 @@
 """Track another image."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -68,11 +69,13 @@ def mutate_in_place(target: ImageReference, sysroot: Path = _SYSROOT) -> str:
     if os.statvfs(newest.parent).f_flag & os.ST_RDONLY:
         enter_private_mounts()
         make_writable(os.fspath(sysroot))
+    new = file.with_name(f"{file.name}.new")
     try:
         text = file.read_text(errors="replace") if file.exists() else ""
-        new = file.with_name(f"{file.name}.new")
         new.write_text(Origin.parse(text).tracking(target.to_origin()).serialise())
         new.replace(file)
     except OSError as error:
+        with suppress(OSError):
+            new.unlink()
         raise UserError(f"{file} cannot be written: {error.strerror}.") from error
     return newest.name

@@ -65,9 +65,8 @@ class CrashPoint:
         if not self.partials:
             return f"{self.kind}-{self.flushed}"
         there = sum(partial.sectors for partial in self.partials)
-        which = self.partials[-1].index
-        if self.kind is Kind.PART:
-            which = "+".join(str(partial.index) for partial in self.partials)  # type: ignore[assignment]
+        told = self.partials if self.kind is Kind.PART else self.partials[-1:]
+        which = "+".join(str(partial.index) for partial in told)
         return f"{self.kind}-{self.flushed}+{len(self.partials)}w{there}s@{which}"
 
 

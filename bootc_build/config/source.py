@@ -7,7 +7,7 @@ from bootc_build.config.record import Problem
 
 
 @dataclass(frozen=True)
-class Origin:
+class ConfigurationSource:
     """A file that a `DiskConfiguration` comes from.
 
     Attributes:
