@@ -95,6 +95,8 @@ class PretendHost:
                 "PATH": "/tmp/fake:/usr/sbin:/usr/bin:/sbin:/bin",
                 "PYTHONPATH": "/tmp/checkout",
                 "PYTHONDONTWRITEBYTECODE": "1",
+                # A complaint of GLib's on stderr is a defect of the caller's.
+                "G_DEBUG": "fatal-criticals",
                 "OSTREE_SYSROOT_DEBUG": "mutable-deployments",
                 "OSTREE_SYSROOT_OPTS": "skip-sync",
                 "OSTREE_GRUB2_EXEC": f"/tmp/checkout/{MENU_GENERATOR}",

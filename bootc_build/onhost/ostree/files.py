@@ -95,7 +95,8 @@ def file_head(repo: Repo, commit: str, path: str, length: int) -> tuple[bytes, i
         found.ensure_resolved()
         _done, stream, info, _xattrs = repo.native.load_file(found.get_checksum(), None)
         head = b""
-        while chunk := stream.read_bytes(length - len(head), None).get_data():
+        # Nothing at all must not be asked for: GLib complains of that on stderr.
+        while (left := length - len(head)) and (chunk := stream.read_bytes(left, None).get_data()):
             head += chunk
     except GLib.Error as error:
         raise UserError(f"/{path} of the image cannot be read: {error.message}") from error
