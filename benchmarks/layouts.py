@@ -4,6 +4,7 @@ import copy
 import hashlib
 import io
 import json
+import random
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -97,6 +98,18 @@ def small_layer(layout: Path, name: str, content: bytes) -> str:
         info = tarfile.TarInfo(name)
         info.size = len(content)
         tar.addfile(info, io.BytesIO(content))
+    return adopt(layout, layout / "layer")
+
+
+def bulky_layer(layout: Path, name: str, size: int, files: int) -> str:
+    """Write a layer of so many bytes in so many files, no two of which are the same; its digest."""
+    filling = random.Random(name).randbytes(size // files)  # noqa: S311 - the same each time
+    with tarfile.open(layout / "layer", "w", format=tarfile.PAX_FORMAT) as tar:
+        for number in range(files):
+            content = f"{number}\n".encode() + filling
+            info = tarfile.TarInfo(f"{name}/{number}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
     return adopt(layout, layout / "layer")
 
 
