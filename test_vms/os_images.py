@@ -63,8 +63,8 @@ def base_image() -> str:
 
 
 def newest_base_image() -> str:
-    """The name of a base image of Debian's newest packages, with the programs that make btrfs and XFS."""
-    return _base_of("newest", "sid", packages=("btrfs-progs", "xfsprogs"))
+    """The name of a base image of Debian's newest packages, with the programs of btrfs, XFS and LVM."""
+    return _base_of("newest", "sid", packages=("btrfs-progs", "lvm2", "xfsprogs"))
 
 
 def older_base_image() -> str:
@@ -74,7 +74,7 @@ def older_base_image() -> str:
 
 def _base_of(kind: str, suite: str, packages: tuple[str, ...] = ()) -> str:
     tree = _digest(_PACKAGE / "image", _PACKAGE / "data", _PACKAGE / "onhost")
-    name = f"{_NAMES}/{kind}:{tree}"
+    name = f"{_NAMES}/{'-'.join([kind, *packages])}:{tree}"
     with _lock():
         if not image_exists(name):
             archive = Archive(*find_archive(read_targets(), tuple(SUITES)))

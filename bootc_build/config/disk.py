@@ -60,13 +60,13 @@ class Root(Record):
     label: Word | None = None
     """Label of the file system; "root" without one."""
     size: Size | None = None
-    """Bytes of its partition, which then stays so; without one it has what is left of the disk, and grows."""
+    """Bytes of its partition or volume, which then stays so; without one it has what is left of the disk, and grows."""
     minimum_size: Size | None = None
     """Bytes that its partition has at least."""
     subvolumes: tuple[Subvolume, ...] = ()
     """Of btrfs; without any, everything is in the file system's top level."""
     volume: VolumeName | None = None
-    """Name of the logical volume that it is on; without one it has a partition. A volume does not grow by itself."""
+    """Name of the logical volume that it is on; without one it has a partition."""
 
 
 class Boot(Record):

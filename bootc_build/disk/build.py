@@ -51,7 +51,7 @@ from bootc_build.tools.buildah import WorkingContainer, working_container
 from bootc_build.tools.podman import LocalImage, image_store
 
 # Counted into every identifier, so that disks of different layouts never share one.
-_LAYOUT_VERSION = 3
+_LAYOUT_VERSION = 4
 # Types whose file is the raw disk.
 _AS_IT_IS = {DiskType.RAW, DiskType.AMI}
 

@@ -34,7 +34,8 @@ _TABLE_BYTES = MIB
 MACHINE_BYTES = 256 * MIB
 # libostree refuses to write where less would stay free (core.min-free-space-percent).
 _KEPT_FREE_PERCENT = 3
-# systemd grows the file system of a partition with this attribute (Discoverable Partitions Specification).
+# "Grow file system" of the Discoverable Partitions Specification. grow-root of the image enlarges what has it, the
+# physical volume of a root too; systemd passes over a partition of LVM's type, whatever its attributes.
 GROW_ATTRIBUTE = 59
 _USUAL = Layout()
 
@@ -248,13 +249,14 @@ def _partitions(identity: Identity, layout: Layout, left: int) -> Iterator[Parti
     else:
         # Last, so that it can grow.
         wanted.append((Role.ROOT, root, None))
+    growing = Role.VOLUMES if layout.root_volume else Role.ROOT
     start = _TABLE_BYTES
     for number, (role, size, extra) in enumerate(wanted, 1):
         length = _round_up(size, MIB)
         purpose = f"{role.value} {extra.mountpoint}" if extra else role.value
         derived = identity.uuid(f"{purpose} partition")
         own_type = _ROOT_TYPES[layout.architecture] if role is Role.ROOT else _TYPES[role]
-        grows = role is Role.ROOT and layout.root_size is None
+        grows = role is growing and layout.root_size is None
         yield Partition(
             role,
             number,

@@ -136,7 +136,6 @@ def test_volumes_lie_in_whole_extents_inside_their_partition(root: int, size: in
         end = volume.start + volume.size
     assert place.start + place.size - lvm.EXTENT < end <= place.start + place.size
     assert plan.partition(Role.ROOT).size > root
-    assert plan.partition(Role.ROOT).attributes == ()
     assert len({each.number for each in plan.places}) == len(plan.places)
 
 
@@ -146,6 +145,7 @@ def test_a_group_without_the_root_is_as_large_as_said_and_the_root_still_grows()
     assert plan.partition(Role.VOLUMES).size == 5 * GIB
     assert plan.partitions[-1].role is Role.ROOT
     assert plan.partitions[-1].attributes
+    assert plan.partition(Role.VOLUMES).attributes == ()
     assert plan.places[-1].role is Role.ROOT
     [data] = plan.volumes
     assert data.size == GIB + lvm.EXTENT
@@ -156,6 +156,13 @@ def test_a_volume_of_the_root_with_a_size_leaves_the_rest_of_the_group_free() ->
     plan = plan_disk(IDENTITY, CONTENTS, timestamp=0, size=20 * GIB, layout=layout)
     assert plan.partition(Role.ROOT).size == 2 * GIB
     assert plan.partition(Role.VOLUMES).size > 15 * GIB
+    assert plan.partition(Role.VOLUMES).attributes == ()
+
+
+def test_the_partition_of_a_volume_of_the_root_is_last_and_marked_to_grow() -> None:
+    plan = plan_disk(IDENTITY, CONTENTS, timestamp=0, layout=VOLUMES)
+    assert plan.partitions[-1].role is Role.VOLUMES
+    assert [each.attributes for each in plan.partitions[-2:]] == [(), (59,)]
 
 
 # Layout and contents that do not fit, and what is said.
