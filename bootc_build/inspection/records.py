@@ -78,6 +78,7 @@ class Deployment:
         name: "STATEROOT/COMMIT.SERIAL".
         image: the image that it follows, as the origin file has it.
         digest: of the manifest that it was made from; empty when it was made from no image.
+        image_id: of that image, which is the same in every storage and registry; empty like the digest.
         version: as the image's labels give it.
         pinned: never collected.
         contents: of its tree.
@@ -86,6 +87,7 @@ class Deployment:
     name: str
     image: str
     digest: str
+    image_id: str
     version: str
     pinned: bool
     contents: Contents

@@ -76,12 +76,17 @@ def _disk(disk: InspectedDisk, *, packages: bool) -> Iterator[str]:
         yield f"  kernel      {entry.kernel}"
         yield f"  arguments   {' '.join(entry.arguments)}"
         yield f"  deployment  {entry.deployment or 'unknown'}"
+    if not disk.boot_entries:
+        yield "No boot entries were found"
     for deployment in disk.deployments:
         yield f"Deployment {deployment.name}{' (pinned)' if deployment.pinned else ''}:"
         yield f"  image       {deployment.image or 'none'}"
         yield f"  digest      {deployment.digest or 'none'}"
+        yield f"  image id    {deployment.image_id or 'none'}"
         yield f"  version     {deployment.version or 'none'}"
         yield from _contents(deployment.contents, packages=packages)
+    if not disk.deployments:
+        yield "No deployments were found"
 
 
 def _partition(part: Partition) -> str:

@@ -111,36 +111,20 @@ def _has_signature(descriptor: int, sectors: tuple[int, ...]) -> bool:
 
 def _copy(descriptor: int, sector: int) -> _Copy | None:
     """The copy whose header is in a sector; None when header or entries are not whole."""
-    if sector < 1:
+    data = os.pread(descriptor, _SECTOR, sector * _SECTOR) if sector > 0 else b""
+    if not data.startswith(_SIGNATURE) or len(data) < _SECTOR:
         return None
-    data = os.pread(descriptor, _SECTOR, sector * _SECTOR)
-    if len(data) < _SECTOR:
-        return None
-    (
-        signature,
-        _,
-        length,
-        total,
-        _,
-        own,
-        other,
-        _,
-        last_usable,
-        _,
-        at,
-        count,
-        entry_bytes,
-        entries_sum,
-    ) = _HEADER.unpack_from(data)
-    if signature != _SIGNATURE or own != sector or not _HEADER.size <= length <= _SECTOR:
-        return None
+    fields = _HEADER.unpack_from(data)
+    length, total, own, other, last_usable = (fields[at] for at in (2, 3, 5, 6, 8))
+    entries_at, count, entry_bytes, entries_total = fields[10:]
     # The sum is over the header with zeros in the sum's own place.
-    if zlib.crc32(data[:16] + bytes(4) + data[20:length]) != total:
+    summed = zlib.crc32(data[:16] + bytes(4) + data[20:length])
+    if own != sector or not _HEADER.size <= length <= _SECTOR or summed != total:
         return None
     if entry_bytes < _ENTRY.size or count * entry_bytes > _MOST_ENTRY_BYTES:
         return None
-    entries = os.pread(descriptor, count * entry_bytes, at * _SECTOR)
-    if len(entries) < count * entry_bytes or zlib.crc32(entries) != entries_sum:
+    entries = os.pread(descriptor, count * entry_bytes, entries_at * _SECTOR)
+    if len(entries) < count * entry_bytes or zlib.crc32(entries) != entries_total:
         return None
     return _Copy(other, last_usable, entries, entry_bytes)
 

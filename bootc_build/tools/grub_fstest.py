@@ -23,6 +23,14 @@ class GrubTree:
     disk: Path
     device: str
 
+    def require(self) -> None:
+        """Look whether the file system can be read.
+
+        Raises:
+            MissingProgramError, CommandError: it cannot.
+        """
+        run(["grub-fstest", str(self.disk), "ls", f"({self.device})/"])
+
     def names(self, folder: str) -> tuple[str, ...]:
         """What is in a folder, sorted; empty when there is no such folder."""
         done = run(["grub-fstest", str(self.disk), "ls", f"({self.device}){folder}/"], check=False)
