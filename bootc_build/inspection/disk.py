@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bootc_build.inspection import deployed, secure_boot
 from bootc_build.inspection.disk_file import OpenedDisk, opened
-from bootc_build.inspection.readable import EXT, Found, readable_trees, reason
+from bootc_build.inspection.readable import EXT, Found, readable_trees, readable_volumes, reason
 from bootc_build.inspection.records import FileSystem, InspectedDisk, Partition
 from bootc_build.inspection.trees import FileTree, Subtree
 from bootc_build.onhost.errors import UserError
@@ -34,12 +34,13 @@ _PURPOSES = {
     "ee": "protective",
 }
 _PROTECTIVE = "ee"
-# What cannot do without files: the ESP, /boot, and roots.
-_WITH_FILES = (
+# What is never empty: the ESP, /boot, roots, LVM.
+_FILLED = (
     "c12a7328-f81f-11d2-ba4b-00a0c93ec93b",
     "bc13c2ff-59e6-4262-a352-b275fd6f7172",
     "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
     "b921b045-1df0-41c3-af44-4c6f280d3fae",
+    "e6d6d379-f507-44c2-a23c-238f2a3df928",
 )
 
 
@@ -63,7 +64,8 @@ def _inspect(file: Path, disk: OpenedDisk) -> InspectedDisk:
     notes: list[str] = []
     table = _table(file, disk.raw, notes)
     partitions = tuple(_partition(disk.raw, listed, notes) for listed in table.partitions)
-    trees = list(readable_trees(disk.raw, partitions, notes))
+    volumes, in_volumes = readable_volumes(disk.raw, partitions, notes)
+    trees = [*readable_trees(disk.raw, partitions, notes), *in_volumes]
     boot = next(filter(None, (_boot_folder(found.tree) for found in trees)), None)
     root = next((found.tree for found in trees if found.tree.names("/ostree/repo")), None)
     entries = deployed.boot_entries(boot, root) if boot else ()
@@ -76,6 +78,7 @@ def _inspect(file: Path, disk: OpenedDisk) -> InspectedDisk:
         table=table.kind,
         identifier=table.identifier,
         partitions=partitions,
+        logical_volumes=volumes,
         boot_entries=entries,
         deployments=systems,
         secure_boot=secure_boot.examine(_programs(trees, boot)),
@@ -105,8 +108,8 @@ def _table(file: Path, raw: Path, notes: list[str]) -> sfdisk.PartitionTable:
 def _partition(disk: Path, listed: sfdisk.ListedPartition, notes: list[str]) -> Partition:
     found = blkid.probe(disk, listed.start, listed.size)
     file_system = None
-    if found is None and listed.type_id in _WITH_FILES:
-        notes.append(f"Partition {listed.number} has no file system that is known here.")
+    if found is None and listed.type_id in _FILLED:
+        notes.append(f"Partition {listed.number} has nothing in it that is known here.")
     if found is not None:
         used = _used(disk, listed, found.kind, notes) if found.kind in EXT else None
         file_system = FileSystem(found.kind, found.uuid, found.label, used)

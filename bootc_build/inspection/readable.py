@@ -1,14 +1,16 @@
 """The file systems of a disk that can be read here, as trees of files; what cannot is said in notes."""
 
 import re
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootc_build.inspection.records import Partition
+from bootc_build.inspection.records import FileSystem, LogicalVolume, Partition
 from bootc_build.inspection.trees import FatTree, FileTree, Subtree
 from bootc_build.onhost.process import CommandError, MissingProgramError
-from bootc_build.tools import grub_fstest
+from bootc_build.tools import blkid, grub_fstest
 from bootc_build.tools.e2fsprogs import Ext4Slot, Ext4Tree
 from bootc_build.tools.mtools import FatVolume
 
@@ -16,6 +18,8 @@ EXT = ("ext2", "ext3", "ext4")
 _BY_GRUB = ("btrfs", "xfs")
 # "dumpe2fs 1.47.0 (5-Feb-2023)", "grub-fstest: warning: Discarding improperly nested partition".
 _ASIDE = re.compile(r"^\w+ \d+\.\d|: warning: ")
+# As far as the signatures of file systems reach.
+_HEAD_BYTES = 1024 * 1024
 _LVM, _LUKS = "LVM2_member", "crypto_LUKS"
 
 
@@ -38,22 +42,69 @@ def readable_trees(
         partitions: its partitions.
         notes: gets what cannot be read, and why.
     """
-    volumes_read = False
     for part in partitions:
-        kind = part.file_system.kind if part.file_system else ""
-        if kind == _LUKS:
+        if part.kind == _LUKS:
             notes.append(f"Partition {part.number} is encrypted (LUKS); what is in it is not read.")
-        if kind == _LVM:
-            # GRUB shows a group's volumes whichever of its partitions one asks for.
-            if not volumes_read:
-                yield from _logical_volumes(disk, part, notes)
-            volumes_read = True
-        try:
-            yield from _trees(disk, part, kind)
-        except MissingProgramError as error:
-            notes.append(_needs_grub(part, error))
-        except CommandError as error:
-            notes.append(_not_read(part.number, kind, error))
+        with _noted(part, notes):
+            yield from _trees(disk, part)
+
+
+def readable_volumes(
+    disk: Path, partitions: tuple[Partition, ...], notes: list[str]
+) -> tuple[tuple[LogicalVolume, ...], list[Found]]:
+    """The logical volumes, and the trees of the file systems in them.
+
+    Args:
+        disk: a raw disk.
+        partitions: its partitions.
+        notes: gets what cannot be read, and why.
+    """
+    part = next((each for each in partitions if each.kind == _LVM), None)
+    volumes: list[LogicalVolume] = []
+    trees: list[Found] = []
+    if part is None:
+        return (), trees
+    with _noted(part, notes):
+        found = grub_fstest.logical_volumes(disk)
+        if not found:
+            notes.append(
+                f"The logical volumes of partition {part.number} are not read: GRUB's drivers find none. Are all "
+                "partitions of the volume group on this disk, and is it whole?"
+            )
+        for each in found:
+            volume = LogicalVolume(each.path, each.size, _file_system(disk, each.device))
+            volumes.append(volume)
+            kind = volume.file_system.kind if volume.file_system else ""
+            if kind in (*EXT, *_BY_GRUB):
+                trees += _with_subvolumes(part, each.path, grub_fstest.GrubTree(disk, each.device))
+            elif kind == _LUKS:
+                notes.append(
+                    f"The volume {each.path} is encrypted (LUKS); what is in it is not read."
+                )
+    return tuple(volumes), trees
+
+
+def _file_system(disk: Path, device: str) -> FileSystem | None:
+    """What is in a logical volume."""
+    with tempfile.TemporaryDirectory(prefix="bootc-build-") as folder:
+        head = Path(folder, "head")
+        grub_fstest.copy_head(disk, device, _HEAD_BYTES, head)
+        found = blkid.probe(head, 0, _HEAD_BYTES)
+    return None if found is None else FileSystem(found.kind, found.uuid, found.label)
+
+
+@contextmanager
+def _noted(part: Partition, notes: list[str]) -> Iterator[None]:
+    """Make a note of what keeps a partition from being read."""
+    try:
+        yield
+    except MissingProgramError as error:
+        notes.append(
+            f"Partition {part.number} is not read: {error.fact} "
+            "grub-fstest is in the Debian package grub-common."
+        )
+    except CommandError as error:
+        notes.append(f"The {part.kind} of partition {part.number} is not read: {reason(error)}")
 
 
 def reason(error: CommandError) -> str:
@@ -63,49 +114,20 @@ def reason(error: CommandError) -> str:
     return next(told, f"{error.argv[0]} failed with status {error.status}")
 
 
-def _not_read(number: int, kind: str, error: CommandError) -> str:
-    return f"The {kind} of partition {number} is not read: {reason(error)}"
-
-
-def _needs_grub(part: Partition, error: MissingProgramError) -> str:
-    return (
-        f"Partition {part.number} is not read: {error.fact} "
-        "grub-fstest is in the Debian package grub-common."
-    )
-
-
-def _trees(disk: Path, part: Partition, kind: str) -> Iterator[Found]:
+def _trees(disk: Path, part: Partition) -> Iterator[Found]:
     name = part.name or str(part.number)
-    if kind in EXT:
+    if part.kind in EXT:
         ext = Ext4Tree(Ext4Slot(disk, part.start, part.size))
         ext.require()
         yield Found(part.number, name, ext)
-    elif kind == "vfat":
+    elif part.kind == "vfat":
         yield Found(part.number, name, FatTree(FatVolume(disk, part.start, part.size, 0)))
-    elif kind in _BY_GRUB:
+    elif part.kind in _BY_GRUB:
         wanted = f"loop0,gpt{part.number}", f"loop0,msdos{part.number}"
         device = next((each for each in grub_fstest.devices(disk) if each in wanted), wanted[0])
         tree = grub_fstest.GrubTree(disk, device)
         tree.require()
         yield from _with_subvolumes(part, name, tree)
-
-
-def _logical_volumes(disk: Path, part: Partition, notes: list[str]) -> Iterator[Found]:
-    try:
-        found = [each for each in grub_fstest.devices(disk) if each.startswith("lvm/")]
-    except MissingProgramError as error:
-        notes.append(_needs_grub(part, error))
-        return
-    except CommandError as error:
-        notes.append(_not_read(part.number, _LVM, error))
-        return
-    if not found:
-        notes.append(
-            f"The logical volumes of partition {part.number} are not read: GRUB's drivers find none. Are all "
-            "partitions of the volume group on this disk, and is it whole?"
-        )
-    for device in found:
-        yield from _with_subvolumes(part, device, grub_fstest.GrubTree(disk, device))
 
 
 def _with_subvolumes(part: Partition, name: str, tree: grub_fstest.GrubTree) -> Iterator[Found]:

@@ -34,6 +34,20 @@ class Partition:
     size: int
     file_system: FileSystem | None
 
+    @property
+    def kind(self) -> str:
+        """Of its file system; empty where nothing is known in it."""
+        return self.file_system.kind if self.file_system else ""
+
+
+@dataclass(frozen=True)
+class LogicalVolume:
+    """A logical volume: "GROUP/VOLUME", its size (None where that is not told), and what is in it."""
+
+    path: str
+    size: int | None
+    file_system: FileSystem | None
+
 
 @dataclass(frozen=True)
 class BootEntry:
@@ -149,6 +163,7 @@ class InspectedDisk:
     table: str
     identifier: str
     partitions: tuple[Partition, ...]
+    logical_volumes: tuple[LogicalVolume, ...]
     boot_entries: tuple[BootEntry, ...]
     deployments: tuple[Deployment, ...]
     secure_boot: SecureBoot

@@ -7,6 +7,7 @@ from itertools import groupby
 from bootc_build.inspection.compare import Difference
 from bootc_build.inspection.records import (
     Contents,
+    FileSystem,
     InspectedDisk,
     InspectedImage,
     Partition,
@@ -20,6 +21,7 @@ _SECTIONS = {
     "table": "Partition table",
     "identifier": "Identifier",
     "partitions": "Partitions",
+    "logicalVolumes": "Logical volumes",
     "bootEntries": "Boot entries",
     "deployments": "Deployments",
     "secureBoot": "Secure Boot",
@@ -71,6 +73,9 @@ def _disk(disk: InspectedDisk, *, packages: bool) -> Iterator[str]:
     yield f"Partition table: {disk.table}, {disk.identifier}"
     for part in disk.partitions:
         yield f"  {_partition(part)}"
+    for volume in disk.logical_volumes:
+        size = "" if volume.size is None else f" {in_words(volume.size)}"
+        yield f"Logical volume {volume.path}:{size}{_inside(volume.file_system)}"
     for number, entry in enumerate(disk.boot_entries):
         yield f"Boot entry {entry.file}{' (boots first)' if number == 0 else ''}: {entry.title}"
         yield f"  kernel      {entry.kernel}"
@@ -90,12 +95,14 @@ def _disk(disk: InspectedDisk, *, packages: bool) -> Iterator[str]:
 
 
 def _partition(part: Partition) -> str:
-    inside = part.file_system
     text = f"{part.number} {part.name or '-'}: {part.purpose}, {in_words(part.size)}"
-    text += f" from {in_words(part.start)}"
+    return f"{text} from {in_words(part.start)}{_inside(part.file_system)}"
+
+
+def _inside(inside: FileSystem | None) -> str:
     if inside is None:
-        return text
-    text += f"; {inside.kind} {inside.uuid}"
+        return ""
+    text = f"; {inside.kind} {inside.uuid}"
     if inside.label:
         text += f" '{inside.label}'"
     return text if inside.used_bytes is None else f"{text}, {in_words(inside.used_bytes)} used"

@@ -71,6 +71,12 @@ def test_too_little_space_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "--output" in found["output"].remedy
 
 
+def test_a_folder_that_cannot_be_looked_at_is_no_traceback(tmp_path: Path) -> None:
+    # As with one below a folder of another user.
+    found = {each.name: each for each in machine.check_space(tmp_path / ("x" * 300) / "y")}
+    assert "free in" in found["output"].fact
+
+
 def test_what_a_user_lacks_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = tmp_path / "subuid"
     empty.touch()

@@ -115,7 +115,7 @@ def test_a_superblock_that_does_not_match_its_sum_is_told(disk: Path) -> None:
 def test_a_root_without_a_file_system_is_told(disk: Path) -> None:
     overwrite(disk, ROOT, bytes(8192))
     found = inspect_disk(disk)
-    assert "Partition 4 has no file system that is known here." in found.notes
+    assert "Partition 4 has nothing in it that is known here." in found.notes
     assert found.deployments == ()
 
 
