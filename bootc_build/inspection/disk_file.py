@@ -67,18 +67,35 @@ def opened(disk: Path) -> Iterator[OpenedDisk]:
     # A device takes no storage of a file system; what it has is all there.
     stored = length if stat.S_ISBLK(status.st_mode) else status.st_blocks * 512
     with tempfile.TemporaryDirectory(prefix="bootc-build-", dir=scratch_folder()) as name:
-        inner = disk
+        inner, unpacked = disk, False
         if head.startswith(_GZIP) or head[_TAR_AT:] == _TAR:
-            inner = _unpack(disk, Path(name))
+            inner, unpacked = _unpack(disk, Path(name)), True
         info = qemu_img.info(inner)
-        raw, kind, disk_bytes = inner, _NAMES.get(info.format, info.format), info.disk_bytes
+        raw, kind, disk_bytes = (
+            _plainly_named(inner, Path(name)),
+            _NAMES.get(info.format, info.format),
+            info.disk_bytes,
+        )
         if info.format != "raw":
             raw = Path(name, "disk")
             _convert(disk, inner, info, raw)
         elif (inside := vhd.fixed_disk_bytes(inner)) is not None:
             # The footer behind the disk disturbs no reader.
             kind, disk_bytes = "vhd", inside
-        yield OpenedDisk(raw, kind if inner is disk else f"tar of {kind}", disk_bytes, stored)
+        yield OpenedDisk(raw, f"tar of {kind}" if unpacked else kind, disk_bytes, stored)
+
+
+def _plainly_named(disk: Path, folder: Path) -> Path:
+    """The disk, by a name in which the readers find no option ("-x.raw"), and no offset.
+
+    libext2fs takes what follows a "?" for one, mtools what follows "@@".
+    """
+    path = disk.absolute()
+    if "?" not in str(path) and "@@" not in str(path):
+        return path
+    link = folder / "plain"
+    link.symlink_to(path)
+    return link
 
 
 def _convert(disk: Path, inner: Path, info: qemu_img.ImageInfo, raw: Path) -> None:

@@ -176,6 +176,17 @@ def test_a_group_that_cannot_be_put_together_is_told(tmp_path: Path) -> None:
     assert any("logical volumes of partition 1 are not read" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("name", ["os:v1.raw", "-x.raw", "a?b.raw", "a@@b.raw", "a b,(1)'.raw"])
+def test_any_name_will_do(
+    name: str, disk: Path, found: InspectedDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).symlink_to(disk)
+    monkeypatch.chdir(tmp_path)
+    again = inspect_disk(Path(name))
+    assert again.notes == ()
+    assert compare(document(found), document(again)) == ()
+
+
 def test_what_is_no_disk_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "text.raw"
     file.write_text("no disk " * 1000)
