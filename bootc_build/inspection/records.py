@@ -122,8 +122,9 @@ class SignedProgram:
     Attributes:
         path: where it is; a partition's name before the colon.
         sha256: of the whole file.
-        signatures: who signed it; empty when nobody did.
-        intact: whether the program is what was signed; None when it is not signed.
+        signatures: who signed it; empty when nobody did, or a signature cannot be read.
+        intact: whether the program is what was signed; None when it is not signed, False also when a signature
+            cannot be read.
         vouched_by: what has the certificate that its signature leads to: "shim", or "firmware"
             when shim knows nothing of it; empty when it is not signed or not intact.
         sbat: component and generation, as revocations count them ("grub.debian" to "5").

@@ -152,10 +152,10 @@ def _secure_boot(found: SecureBoot) -> Iterator[str]:
 
 
 def _verdict(program: SignedProgram) -> str:
-    if not program.signatures:
+    if program.intact is None:
         return "not signed"
     if not program.intact:
-        return "CHANGED SINCE IT WAS SIGNED"
+        return "CHANGED SINCE IT WAS SIGNED" if program.signatures else "ITS SIGNATURE IS DAMAGED"
     if program.vouched_by == "shim":
         return "signed, shim starts it"
     return "signed, for firmware that has the issuer's certificate"
