@@ -6,7 +6,7 @@ import json
 
 from bootc_build.cli.output import StderrProgress
 from bootc_build.inspection.compare import compare
-from bootc_build.inspection.document import document
+from bootc_build.inspection.document import VERSION, document
 from bootc_build.inspection.render import difference_lines
 from bootc_build.inspection.target import inspect
 from bootc_build.onhost.errors import UsageError
@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("human", "json"), default="human", help="how to show it"
     )
     parser.add_argument(
-        "--exit-code", action="store_true", help="exit with 1 when there are differences"
+        "--exit-code",
+        action="store_true",
+        help="exit with 1 when there are differences, or parts that could not be read",
     )
 
 
@@ -41,8 +43,23 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
             "Compare two images, or two disks.",
         )
     differences = compare(old, new)
+    notes = [
+        {"of": which, "note": note}
+        for which, each in (("old", old), ("new", new))
+        for note in each["notes"]
+    ]
     if args.format == "json":
-        print(json.dumps([dataclasses.asdict(each) for each in differences], indent=2))
-    elif differences:
-        print(*difference_lines(differences), sep="\n")
-    return 1 if differences and args.exit_code else 0
+        plain = [dataclasses.asdict(each) for each in differences]
+        print(
+            json.dumps(
+                {"version": VERSION, "kind": old["kind"], "differences": plain, "notes": notes},
+                indent=2,
+            )
+        )
+    else:
+        for line in difference_lines(differences):
+            print(line)
+        for note in notes:
+            print(f"Note on the {note['of']} one: {note['note']}")
+    # What could not be read may differ.
+    return 1 if (differences or notes) and args.exit_code else 0

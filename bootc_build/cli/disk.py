@@ -36,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compression",
         choices=[kind.value for kind in Compression],
-        default=Compression.ZSTD.value,
         help="how qcow2 is compressed (default: zstd)",
     )
     parser.add_argument(
@@ -129,9 +128,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     """Make the disks and print their paths."""
     configured = None if args.config is None else load_configuration(args.config)
+    types = _types(args.type)
+    if args.compression is not None and DiskType.QCOW2 not in types:
+        raise UsageError(
+            f"--compression is how qcow2 is compressed, and --type is {', '.join(types)}.",
+            "Leave it out, or add qcow2 to --type.",
+        )
     request = DiskRequest(
         image=args.image,
-        types=_types(args.type),
+        types=types,
         output=args.output,
         name=_name(args.name),
         size=_size("--size", args.size),
@@ -139,7 +144,7 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
         kargs=tuple(args.karg),
         root_keys=_keys(args.root_ssh_authorized_keys),
         bound_images=args.bound_images,
-        compression=Compression(args.compression),
+        compression=Compression(args.compression or Compression.ZSTD),
         cloud_init=CloudInit(args.cloud_init),
         configuration=configured[0] if configured else None,
         source=configured[1] if configured else ConfigurationSource(),

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
         name=args.name,
         region=args.region,
         description=args.description,
-        tags=dict(_tag(text) for text in args.tag),
+        tags=_tags(args.tag),
         share_with=tuple(dict.fromkeys(args.share_with)),
         copy_to=tuple(dict.fromkeys(args.copy_to)),
         workers=args.workers,
@@ -103,6 +104,15 @@ def run(args: argparse.Namespace, progress: StderrProgress) -> int:
     progress.step("Done")
     print(_as_json(published) if as_json else _as_text(published))
     return 0
+
+
+def _tags(texts: Sequence[str]) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    for key, value in map(_tag, texts):
+        if key in tags:
+            raise UsageError(f"--tag gives '{key}' twice.", "A key has one value.")
+        tags[key] = value
+    return tags
 
 
 def _tag(text: str) -> tuple[str, str]:

@@ -20,6 +20,8 @@ from typing import Any
 
 from bootc_build.onhost.errors import UserError
 
+# What buildah's volumes, libext2fs and mtools part a path from something else by.
+_MARKS = (":", "?", "@@")
 _PREFIX = ".bootc-build-"
 _FS_IOC_GETFLAGS = 0x80086601
 _FS_IOC_SETFLAGS = 0x40086602
@@ -32,8 +34,14 @@ def work_tree(output: Path) -> Iterator[Path]:
     """A private folder in ``output`` (made if need be), for the length of the ``with`` block.
 
     Raises:
-        UserError: nothing can be written there.
+        UserError: nothing can be written there, or not by all programs.
     """
+    marks = [mark for mark in _MARKS if mark in str(output.resolve())]
+    if marks:
+        raise UserError(
+            f"No disk can be made in '{output.resolve()}': to the programs that make it '{marks[0]}' ends a path.",
+            "Give another folder with --output.",
+        )
     try:
         output.mkdir(parents=True, exist_ok=True)
         # Absolute, since programs are told of it that run elsewhere.

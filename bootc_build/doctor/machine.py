@@ -94,8 +94,12 @@ def check_space(output: Path) -> Iterator[Finding]:
 
 def _space(name: str, folder: Path, needed: int, remedy: str) -> Finding:
     place = folder.absolute()
-    while not place.exists():
+    # Not Path.exists(): behind a folder that may not be entered it is an error.
+    while not os.path.exists(place):  # noqa: PTH110
         place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        what = "may not be written to by this user" if place.is_dir() else "is no folder"
+        return Finding(name, Level.MISSING, f"{place} {what}.", remedy, "base, image, disk")
     free = shutil.disk_usage(place).free
     fact = f"{in_words(free)} free in {folder}"
     if free < needed:

@@ -7,8 +7,8 @@ from typing import Any
 from bootc_build.inspection.document import Document
 from bootc_build.onhost.host.package_list import compare_packages
 
-# Where a thing lies, and what it takes in storage, says nothing of what it is.
-_NOT_COMPARED = ("kind", "file", "storedBytes", "image", "names", "notes")
+# Where a thing lies, what holds it and what it takes in storage say nothing of what it is.
+_NOT_COMPARED = ("version", "kind", "file", "format", "storedBytes", "image", "names", "notes")
 # What tells the members of a list apart; without any of these it is their position.
 _KEYS = ("number", "path")
 _PACKAGES = "packages"

@@ -117,25 +117,29 @@ def _deployment(root: FileTree, stateroot: str, name: str) -> Deployment:
         origin.read_string(read_text(root, f"{place}.origin") or "")
     except configparser.Error:
         origin = configparser.ConfigParser()
-    digest, version = _made_from(root, name.partition(".")[0])
+    digest, image_id, version = _made_from(root, name.partition(".")[0])
     return Deployment(
         name=f"{stateroot}/{name}",
         image=origin.get("origin", "container-image-reference", fallback=""),
         digest=digest,
+        image_id=image_id,
         version=version,
         pinned=origin.get("libostree-transient", "pinned", fallback="") == "true",
         contents=read_contents(Subtree(root, place)),
     )
 
 
-def _made_from(root: FileTree, commit: str) -> tuple[str, str]:
-    """Digest and version of the image that a commit was made from; empty when it was made from none."""
+def _made_from(root: FileTree, commit: str) -> tuple[str, str, str]:
+    """Digest, id and version of the image that a commit was made from; empty when it was made from none."""
     commits = _Commits(root)
     try:
         image = load_image_metadata(commits, commit)
     except UserError:  # malformed documents; the digest beside them may be whole
-        return str(commits.commit_metadata(commit).get(META_MANIFEST_DIGEST, "")), ""
-    return ("", "") if image is None else (image.manifest_digest, image.version or "")
+        return str(commits.commit_metadata(commit).get(META_MANIFEST_DIGEST, "")), "", ""
+    if image is None:
+        return "", "", ""
+    image_id = image.manifest.config.digest.removeprefix("sha256:")
+    return image.manifest_digest, image_id, image.version or ""
 
 
 def _number(text: str) -> int:

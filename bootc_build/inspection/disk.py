@@ -1,18 +1,18 @@
 """Look into a disk file: its partitions, and what boots from them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from bootc_build.inspection import deployed, secure_boot
 from bootc_build.inspection.disk_file import OpenedDisk, opened
+from bootc_build.inspection.readable import EXT, Found, readable_trees, readable_volumes, reason
 from bootc_build.inspection.records import FileSystem, InspectedDisk, Partition
-from bootc_build.inspection.trees import FatTree, FileTree, Subtree
+from bootc_build.inspection.trees import FileTree, Subtree
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.process import CommandError, MissingProgramError
-from bootc_build.tools import blkid, e2fsprogs, grub_fstest, sfdisk
+from bootc_build.onhost.process import CommandError
+from bootc_build.tools import blkid, e2fsprogs, sfdisk
 from bootc_build.tools.e2fsprogs import Ext4Slot, Ext4Tree
-from bootc_build.tools.mtools import FatVolume
+from bootc_build.tools.gpt import COPY_AGAIN, read_gpt
 
 # GPT types by the Discoverable Partitions Specification, and DOS types.
 _PURPOSES = {
@@ -33,17 +33,15 @@ _PURPOSES = {
     "ef": "EFI system",
     "ee": "protective",
 }
-_EXT = ("ext2", "ext3", "ext4")
-_BY_GRUB = ("btrfs", "xfs")
-_LVM, _LUKS = "LVM2_member", "crypto_LUKS"
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A file system with its tree, and the name of what it is on."""
-
-    name: str
-    tree: FileTree
+_PROTECTIVE = "ee"
+# What is never empty: the ESP, /boot, roots, LVM.
+_FILLED = (
+    "c12a7328-f81f-11d2-ba4b-00a0c93ec93b",
+    "bc13c2ff-59e6-4262-a352-b275fd6f7172",
+    "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
+    "b921b045-1df0-41c3-af44-4c6f280d3fae",
+    "e6d6d379-f507-44c2-a23c-238f2a3df928",
+)
 
 
 def inspect_disk(file: Path) -> InspectedDisk:
@@ -53,18 +51,21 @@ def inspect_disk(file: Path) -> InspectedDisk:
         UserError: it cannot be read, or has no partition table.
     """
     with opened(file) as disk:
-        return _inspect(file, disk)
+        try:
+            return _inspect(file, disk)
+        except OSError as error:
+            raise UserError(
+                f"The disk '{file}' cannot be read: {error.strerror}.",
+                "Is the storage that it lies on whole? The kernel's log tells (dmesg).",
+            ) from error
 
 
 def _inspect(file: Path, disk: OpenedDisk) -> InspectedDisk:
-    table = sfdisk.read_table(disk.raw)
-    if table is None:
-        raise UserError(
-            f"'{file}' has no partition table.", "Is it a disk? Make one: bootc-build disk IMAGE"
-        )
-    partitions = tuple(_partition(disk.raw, listed) for listed in table.partitions)
     notes: list[str] = []
-    trees = list(_trees(disk.raw, partitions, notes))
+    table = _table(file, disk.raw, notes)
+    partitions = tuple(_partition(disk.raw, listed, notes) for listed in table.partitions)
+    volumes, in_volumes = readable_volumes(disk.raw, partitions, notes)
+    trees = [*readable_trees(disk.raw, partitions, notes), *in_volumes]
     boot = next(filter(None, (_boot_folder(found.tree) for found in trees)), None)
     root = next((found.tree for found in trees if found.tree.names("/ostree/repo")), None)
     entries = deployed.boot_entries(boot, root) if boot else ()
@@ -77,20 +78,40 @@ def _inspect(file: Path, disk: OpenedDisk) -> InspectedDisk:
         table=table.kind,
         identifier=table.identifier,
         partitions=partitions,
+        logical_volumes=volumes,
         boot_entries=entries,
         deployments=systems,
         secure_boot=secure_boot.examine(_programs(trees, boot)),
-        notes=tuple(notes),
+        notes=(*notes, *_complaints(trees)),
     )
 
 
-def _partition(disk: Path, listed: sfdisk.ListedPartition) -> Partition:
+def _table(file: Path, raw: Path, notes: list[str]) -> sfdisk.PartitionTable:
+    """The partition table; what is wrong with it, and harmless to a reader, goes into the notes."""
+    table, gpt = sfdisk.read_table(raw), read_gpt(raw)
+    faults = gpt.faults if gpt else ()
+    if faults and (table is None or table.kind != "gpt"):
+        raise UserError(f"'{file}' is damaged. {' '.join(faults)}", COPY_AGAIN)
+    if table is None:
+        raise UserError(
+            f"'{file}' has no partition table.", "Is it a disk? Make one: bootc-build disk IMAGE"
+        )
+    if [part.type_id for part in table.partitions] == [_PROTECTIVE]:
+        raise UserError(
+            f"'{file}' is damaged. The partition table (GPT) that its first sector announces is not there.",
+            COPY_AGAIN,
+        )
+    notes += faults
+    return table
+
+
+def _partition(disk: Path, listed: sfdisk.ListedPartition, notes: list[str]) -> Partition:
     found = blkid.probe(disk, listed.start, listed.size)
     file_system = None
+    if found is None and listed.type_id in _FILLED:
+        notes.append(f"Partition {listed.number} has nothing in it that is known here.")
     if found is not None:
-        used = None
-        if found.kind in _EXT:
-            used = e2fsprogs.usage(Ext4Slot(disk, listed.start, listed.size)).used
+        used = _used(disk, listed, found.kind, notes) if found.kind in EXT else None
         file_system = FileSystem(found.kind, found.uuid, found.label, used)
     purpose = _PURPOSES.get(listed.type_id, listed.type_id)
     return Partition(
@@ -105,39 +126,18 @@ def _partition(disk: Path, listed: sfdisk.ListedPartition) -> Partition:
     )
 
 
-def _trees(disk: Path, partitions: tuple[Partition, ...], notes: list[str]) -> Iterator[_Found]:
-    """The trees of the file systems that can be read; what cannot goes into the notes."""
-    for part in partitions:
-        kind = part.file_system.kind if part.file_system else ""
-        name = part.name or str(part.number)
-        if kind in _EXT:
-            yield _Found(name, Ext4Tree(Ext4Slot(disk, part.start, part.size)))
-        elif kind == "vfat":
-            yield _Found(name, FatTree(FatVolume(disk, part.start, part.size, 0)))
-        elif kind in _BY_GRUB or kind == _LVM:
-            yield from _by_grub(disk, part, notes)
-        elif kind == _LUKS:
-            notes.append(f"Partition {part.number} is encrypted (LUKS); what is in it is not read.")
-
-
-def _by_grub(disk: Path, part: Partition, notes: list[str]) -> Iterator[_Found]:
+def _used(disk: Path, listed: sfdisk.ListedPartition, kind: str, notes: list[str]) -> int | None:
     try:
-        found = grub_fstest.devices(disk)
-    except (MissingProgramError, CommandError) as error:
+        usage = e2fsprogs.usage(Ext4Slot(disk, listed.start, listed.size))
+    except CommandError as error:
+        notes.append(f"The {kind} of partition {listed.number} is damaged: {reason(error)}")
+        return None
+    if usage.unreplayed:
         notes.append(
-            f"Partition {part.number} is not read: {error.fact} "
-            "grub-fstest is in the Debian package grub-common."
+            f"The {kind} of partition {listed.number} is in use or was not unmounted: what only its journal has "
+            "is not seen."
         )
-        return
-    is_lvm = part.file_system is not None and part.file_system.kind == _LVM
-    for device in found:
-        if device.startswith("lvm/") if is_lvm else device == f"loop0,gpt{part.number}":
-            tree = grub_fstest.GrubTree(disk, device)
-            # btrfs: the default subvolume's files may lie in a folder of the top.
-            yield _Found(part.name or device, tree)
-            for name in tree.names(""):
-                if tree.names(f"/{name}/ostree/repo"):
-                    yield _Found(part.name or device, Subtree(tree, f"/{name}"))
+    return usage.used
 
 
 def _boot_folder(tree: FileTree) -> FileTree | None:
@@ -148,7 +148,18 @@ def _boot_folder(tree: FileTree) -> FileTree | None:
     return None
 
 
-def _programs(trees: list[_Found], boot: FileTree | None) -> Iterator[tuple[str, bytes]]:
+def _complaints(trees: list[Found]) -> Iterator[str]:
+    """What the reading programs complained of, the first of each file system."""
+    for found in trees:
+        complaints = found.tree.complaints if isinstance(found.tree, Ext4Tree) else []
+        if complaints:
+            yield (
+                f"The file system of partition {found.number} is damaged, and what is said of it may be "
+                f"incomplete: {complaints[0]}"
+            )
+
+
+def _programs(trees: list[Found], boot: FileTree | None) -> Iterator[tuple[str, bytes]]:
     for found in trees:
         for path in getattr(found.tree, "files", ()):
             if path.lower().endswith(".efi"):

@@ -7,12 +7,14 @@ from typing import Any
 from bootc_build.inspection.records import InspectedDisk, InspectedImage
 
 Document = dict[str, Any]
+# Of this document and of the differences. Fields may be added; with another meaning or gone, it is another version.
+VERSION = 1
 
 
 def document(found: InspectedDisk | InspectedImage) -> Document:
-    """The document: the records' fields in camelCase, in their order, with ``kind`` before them."""
+    """The document: the records' fields in camelCase, in their order, with ``version`` and ``kind`` before them."""
     kind = "disk" if isinstance(found, InspectedDisk) else "image"
-    return {"kind": kind, **_plain(found)}
+    return {"version": VERSION, "kind": kind, **_plain(found)}
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON has

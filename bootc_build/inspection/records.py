@@ -34,6 +34,20 @@ class Partition:
     size: int
     file_system: FileSystem | None
 
+    @property
+    def kind(self) -> str:
+        """Of its file system; empty where nothing is known in it."""
+        return self.file_system.kind if self.file_system else ""
+
+
+@dataclass(frozen=True)
+class LogicalVolume:
+    """A logical volume: "GROUP/VOLUME", its size (None where that is not told), and what is in it."""
+
+    path: str
+    size: int | None
+    file_system: FileSystem | None
+
 
 @dataclass(frozen=True)
 class BootEntry:
@@ -78,6 +92,7 @@ class Deployment:
         name: "STATEROOT/COMMIT.SERIAL".
         image: the image that it follows, as the origin file has it.
         digest: of the manifest that it was made from; empty when it was made from no image.
+        image_id: of that image, which is the same in every storage and registry; empty like the digest.
         version: as the image's labels give it.
         pinned: never collected.
         contents: of its tree.
@@ -86,6 +101,7 @@ class Deployment:
     name: str
     image: str
     digest: str
+    image_id: str
     version: str
     pinned: bool
     contents: Contents
@@ -106,8 +122,9 @@ class SignedProgram:
     Attributes:
         path: where it is; a partition's name before the colon.
         sha256: of the whole file.
-        signatures: who signed it; empty when nobody did.
-        intact: whether the program is what was signed; None when it is not signed.
+        signatures: who signed it; empty when nobody did, or a signature cannot be read.
+        intact: whether the program is what was signed; None when it is not signed, False also when a signature
+            cannot be read.
         vouched_by: what has the certificate that its signature leads to: "shim", or "firmware"
             when shim knows nothing of it; empty when it is not signed or not intact.
         sbat: component and generation, as revocations count them ("grub.debian" to "5").
@@ -147,6 +164,7 @@ class InspectedDisk:
     table: str
     identifier: str
     partitions: tuple[Partition, ...]
+    logical_volumes: tuple[LogicalVolume, ...]
     boot_entries: tuple[BootEntry, ...]
     deployments: tuple[Deployment, ...]
     secure_boot: SecureBoot

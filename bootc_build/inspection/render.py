@@ -7,6 +7,7 @@ from itertools import groupby
 from bootc_build.inspection.compare import Difference
 from bootc_build.inspection.records import (
     Contents,
+    FileSystem,
     InspectedDisk,
     InspectedImage,
     Partition,
@@ -20,6 +21,7 @@ _SECTIONS = {
     "table": "Partition table",
     "identifier": "Identifier",
     "partitions": "Partitions",
+    "logicalVolumes": "Logical volumes",
     "bootEntries": "Boot entries",
     "deployments": "Deployments",
     "secureBoot": "Secure Boot",
@@ -71,26 +73,36 @@ def _disk(disk: InspectedDisk, *, packages: bool) -> Iterator[str]:
     yield f"Partition table: {disk.table}, {disk.identifier}"
     for part in disk.partitions:
         yield f"  {_partition(part)}"
+    for volume in disk.logical_volumes:
+        size = "" if volume.size is None else f" {in_words(volume.size)}"
+        yield f"Logical volume {volume.path}:{size}{_inside(volume.file_system)}"
     for number, entry in enumerate(disk.boot_entries):
         yield f"Boot entry {entry.file}{' (boots first)' if number == 0 else ''}: {entry.title}"
         yield f"  kernel      {entry.kernel}"
         yield f"  arguments   {' '.join(entry.arguments)}"
         yield f"  deployment  {entry.deployment or 'unknown'}"
+    if not disk.boot_entries:
+        yield "No boot entries were found"
     for deployment in disk.deployments:
         yield f"Deployment {deployment.name}{' (pinned)' if deployment.pinned else ''}:"
         yield f"  image       {deployment.image or 'none'}"
         yield f"  digest      {deployment.digest or 'none'}"
+        yield f"  image id    {deployment.image_id or 'none'}"
         yield f"  version     {deployment.version or 'none'}"
         yield from _contents(deployment.contents, packages=packages)
+    if not disk.deployments:
+        yield "No deployments were found"
 
 
 def _partition(part: Partition) -> str:
-    inside = part.file_system
     text = f"{part.number} {part.name or '-'}: {part.purpose}, {in_words(part.size)}"
-    text += f" from {in_words(part.start)}"
+    return f"{text} from {in_words(part.start)}{_inside(part.file_system)}"
+
+
+def _inside(inside: FileSystem | None) -> str:
     if inside is None:
-        return text
-    text += f"; {inside.kind} {inside.uuid}"
+        return ""
+    text = f"; {inside.kind} {inside.uuid}"
     if inside.label:
         text += f" '{inside.label}'"
     return text if inside.used_bytes is None else f"{text}, {in_words(inside.used_bytes)} used"
@@ -140,10 +152,10 @@ def _secure_boot(found: SecureBoot) -> Iterator[str]:
 
 
 def _verdict(program: SignedProgram) -> str:
-    if not program.signatures:
+    if program.intact is None:
         return "not signed"
     if not program.intact:
-        return "CHANGED SINCE IT WAS SIGNED"
+        return "CHANGED SINCE IT WAS SIGNED" if program.signatures else "ITS SIGNATURE IS DAMAGED"
     if program.vouched_by == "shim":
         return "signed, shim starts it"
     return "signed, for firmware that has the issuer's certificate"

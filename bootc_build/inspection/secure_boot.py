@@ -37,7 +37,7 @@ def examine(found: Iterable[tuple[str, bytes]]) -> SecureBoot:
             if (sections := programs.sections(data))
         ]
         return _examine_all(candidates)
-    except (MissingProgramError, CommandError) as error:
+    except MissingProgramError as error:
         return SecureBoot(unchecked=f"{error.fact} {error.remedy}".strip())
 
 
@@ -46,7 +46,7 @@ def _examine_all(candidates: Iterable[_Candidate]) -> SecureBoot:
     trusted = "".join(
         dict.fromkeys(programs.vendor_certificates(each.sections) for each in candidates)
     )
-    names = [sbsigntool.certificate_name(each) for each in sbsigntool.split_certificates(trusted)]
+    names = [_name_of(each) for each in sbsigntool.split_certificates(trusted)]
     known: dict[str, SignedProgram] = {}  # the same program lies in several places
     examined = []
     for each in candidates:
@@ -57,13 +57,23 @@ def _examine_all(candidates: Iterable[_Candidate]) -> SecureBoot:
     return SecureBoot(tuple(examined), tuple(dict.fromkeys(names)))
 
 
+def _name_of(certificate: str) -> str:
+    try:
+        return sbsigntool.certificate_name(certificate)
+    except CommandError:
+        return "a certificate that cannot be read"
+
+
 def _examine(candidate: _Candidate, digest: str, trusted: str) -> SignedProgram:
     sbat = programs.sbat(candidate.sections)
     with tempfile.NamedTemporaryFile(prefix="bootc-build-") as file:
         file.write(candidate.data)
         file.flush()
         program = Path(file.name)
-        signers = sbsigntool.signers(program)
+        try:
+            signers = sbsigntool.signers(program)
+        except sbsigntool.DamagedSignatureError:
+            return SignedProgram(candidate.path, digest, (), False, "", sbat)
         intact = [each for each in signers if sbsigntool.is_intact(program, each)]
     vouched_by = "firmware" if intact else ""
     if trusted and any(sbsigntool.leads_to(each, trusted) for each in intact):

@@ -19,6 +19,8 @@ def inspect(target: str) -> InspectedDisk | InspectedImage:
         UserError: neither is there, or it cannot be read.
     """
     path = Path(target)
-    if path.is_file() or path.is_block_device() or target.endswith(_DISK_SUFFIXES):
+    # No image's name begins like a path; a folder or a pipe may have an image's name.
+    is_path = target.startswith(("/", "./", "../")) or target.endswith(_DISK_SUFFIXES)
+    if is_path or path.is_file() or path.is_block_device():
         return inspect_disk(path)
     return inspect_image(target)

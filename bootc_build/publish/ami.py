@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.progress import Progress
 from bootc_build.publish.ami_plan import (
     AmiPlan,
@@ -15,7 +16,7 @@ from bootc_build.publish.ami_plan import (
 from bootc_build.publish.aws import Aws, calls
 from bootc_build.publish.blocks import map_blocks
 from bootc_build.publish.snapshot import complete, forget_what_is_gone, start_snapshot, upload
-from bootc_build.publish.state import State, open_state, others, state_file
+from bootc_build.publish.state import State, earlier_state, open_state, others, state_file
 
 # Copies between regions go on for half an hour where the disk is large.
 _IMAGE_WAIT = {"Delay": 15, "MaxAttempts": 480}
@@ -48,9 +49,7 @@ def plan_ami(request: AmiRequest, progress: Progress) -> AmiPlan:
     aws = Aws(request.access)
     plan = _map(request, architecture, progress)
     path = state_file(request.disk, plan.facts)
-    earlier = State(path, -1, "")
-    if path.exists():
-        earlier.replay(iter(path.read_text().splitlines()[1:]))
+    earlier = earlier_state(path)
     account, notes = check_account(plan, aws, earlier)
     return replace(plan, account=account, notes=notes, uploaded=len(earlier.blocks))
 
@@ -88,7 +87,13 @@ def publish_ami(request: AmiRequest, progress: Progress) -> PublishedAmi:
 def _map(request: AmiRequest, architecture: str, progress: Progress) -> AmiPlan:
     total = request.disk.stat().st_size
     progress.step(f"Reading {request.disk}")
-    blocks = map_blocks(request.disk, lambda done: progress.bytes_done(done, total))
+    try:
+        blocks = map_blocks(request.disk, lambda done: progress.bytes_done(done, total))
+    except OSError as error:
+        raise UserError(
+            f"The disk '{request.disk}' cannot be read: {error.strerror}.",
+            "Is the storage that it lies on whole? The kernel's log tells (dmesg).",
+        ) from error
     return AmiPlan(request, architecture, blocks)
 
 

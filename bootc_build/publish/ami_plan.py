@@ -10,7 +10,7 @@ from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.publish.architecture import disk_architecture
 from bootc_build.publish.aws import Access, Aws, CallRefusedError, calls
 from bootc_build.publish.blocks import BlockMap
-from bootc_build.publish.state import State
+from bootc_build.publish.state import State, require_account
 
 # The EC2 API reference: RegisterImage and CreateTags.
 _NAME = re.compile(r"[A-Za-z0-9()\[\] ./'@_-]{3,128}")
@@ -146,6 +146,7 @@ def check_account(plan: AmiPlan, aws: Aws, state: State) -> tuple[str, tuple[str
     request = plan.request
     with calls("asking who this is (sts:GetCallerIdentity)"):
         account = str(aws.client("sts", request.region).get_caller_identity()["Account"])
+    require_account(state, account)
     if account in request.share_with:
         raise UsageError(f"--share-with {account} is the account that the image will belong to.")
     _check_regions(request, aws)

@@ -12,7 +12,13 @@ from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.progress import Progress
 from bootc_build.publish.ami_plan import AmiRequest, check_arguments, named_image, snapshots_of
 from bootc_build.publish.aws import Aws, CallRefusedError, calls
-from bootc_build.publish.state import State, open_state, publication_of, unfinished
+from bootc_build.publish.state import (
+    State,
+    open_state,
+    publication_of,
+    require_account,
+    unfinished,
+)
 
 _GONE = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSnapshot.NotFound")
 
@@ -74,11 +80,7 @@ def discard_ami(request: AmiRequest, progress: Progress, *, dry_run: bool = Fals
     gone: list[Leftover] = []
     for path in found:
         with open_state(path, publication_of(path)) as state:
-            if state.account not in (None, account):
-                raise UserError(
-                    f"'{path}' is of account {state.account}; these credentials are of {account}.",
-                    "Choose the other account's credentials with --profile.",
-                )
+            require_account(state, account)
             images = _images(request, aws, state)
             leftovers = list(_leftovers(request, aws, state, images))
             if not dry_run:

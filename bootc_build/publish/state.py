@@ -63,17 +63,23 @@ class State:
         """Note something that is done; by any thread.
 
         Raises:
-            OSError.
+            UserError: it cannot be written down.
         """
         with self._lock:
             self._take(done)
-            os.write(self._descriptor, (json.dumps(done) + "\n").encode())
+            try:
+                os.write(self._descriptor, (json.dumps(done) + "\n").encode())
+            except OSError as error:
+                raise UserError(
+                    f"What was done cannot be noted in '{self.path}': {error.strerror}.",
+                    "Make room there and run it again; what was not noted is done again.",
+                ) from error
 
     def forget_snapshot(self) -> None:
         """The snapshot is gone: begin anew.
 
         Raises:
-            OSError.
+            UserError: it cannot be written down.
         """
         self.note(snapshot=None)
 
@@ -103,7 +109,7 @@ class State:
         for line in lines:
             try:
                 self._take(json.loads(line))
-            except ValueError:
+            except (ValueError, TypeError, KeyError):
                 return
 
 
@@ -160,7 +166,7 @@ def open_state(path: Path, facts: Mapping[str, Any]) -> Iterator[State]:
         token = hashlib.sha256(os.urandom(16)).hexdigest()[:32]
         first = {"version": _VERSION, "token": token, "publication": dict(facts)}
         if lines:
-            token = json.loads(lines[0])["token"]
+            token = _token(path, lines[0])
         else:
             os.write(descriptor, (json.dumps(first) + "\n").encode())
         state = State(path, descriptor, token)
@@ -168,6 +174,51 @@ def open_state(path: Path, facts: Mapping[str, Any]) -> Iterator[State]:
         yield state
     finally:
         os.close(descriptor)
+
+
+def earlier_state(path: Path) -> State:
+    """What an earlier run noted, to look at; nothing if there was none.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    state = State(path, -1, "")
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return state
+    except OSError as error:
+        raise UserError(
+            f"'{path}', which remembers an unfinished upload, cannot be read: {error.strerror}.",
+            "Run it as the user who began the upload.",
+        ) from error
+    if lines:
+        _token(path, lines[0])
+    state.replay(iter(lines[1:]))
+    return state
+
+
+def _token(path: Path, first_line: str) -> str:
+    try:
+        return str(json.loads(first_line)["token"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"'{path}', which remembers an unfinished upload, is damaged.",
+            "Remove it to begin anew. A pending snapshot is given up by EBS after a day; a completed one you delete.",
+        ) from error
+
+
+def require_account(state: State, account: str) -> None:
+    """Require that what was begun belongs to an account.
+
+    Raises:
+        UserError: it is another's.
+    """
+    if state.account not in (None, account):
+        raise UserError(
+            f"'{state.path}' is of account {state.account}; these credentials are of {account}.",
+            "Choose the other account's credentials with --profile; with them, --discard gives it up.",
+        )
 
 
 def _open_locked(path: Path) -> int:

@@ -6,7 +6,7 @@ What they write is not synced: that is for whoever gives the disk file its name.
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -22,6 +22,8 @@ _IMMUTABLE = 0x10
 _CORRECTED = 1
 # A line of debugfs's `ls -p`: /inode/mode/uid/gid/name/size/
 _LISTED = re.compile(r"^/\d+/\d+/\d+/\d+/([^/]+)/", re.MULTILINE)
+# debugfs's words for a path that leads nowhere.
+_OF_ABSENCE = ("File not found by ext2_lookup", "Ext2 inode is not a directory")
 
 
 @dataclass(frozen=True)
@@ -131,9 +133,25 @@ def read_file(slot: Ext4Slot, path: str) -> str:
 
 @dataclass(frozen=True)
 class Ext4Tree:
-    """The files of an ext4 file system, read without a mount."""
+    """The files of an ext4 file system, read without a mount.
+
+    Attributes:
+        slot: where it is.
+        complaints: what debugfs said of damage so far; it leaves out what it cannot read, and its status is 0.
+    """
 
     slot: Ext4Slot
+    complaints: list[str] = field(default_factory=list, compare=False)
+
+    def require(self) -> None:
+        """Look whether the file system can be opened.
+
+        Raises:
+            MissingProgramError, CommandError: it cannot.
+        """
+        asked = "stat /"
+        if "Type: directory" not in self._ask(asked):
+            raise CommandError(self._argv(asked), 0, "\n".join(self.complaints))
 
     def names(self, folder: str) -> tuple[str, ...]:
         """What is in a folder, sorted; empty when there is no such folder."""
@@ -161,15 +179,25 @@ class Ext4Tree:
         return short[1] if short else self._ask(f'cat "{path}"')
 
     def _ask(self, request: str) -> str:
-        return _run(["debugfs", "-R", request, self.slot.device]).stdout
+        done = _run(self._argv(request))
+        self.complaints.extend(
+            line
+            for line in done.stderr.splitlines()
+            if not line.startswith("debugfs ") and not any(word in line for word in _OF_ABSENCE)
+        )
+        return done.stdout
+
+    def _argv(self, request: str) -> list[str]:
+        return ["debugfs", "-R", request, self.slot.device]
 
 
 @dataclass(frozen=True)
 class Usage:
-    """How full a file system is, in bytes."""
+    """How full a file system is, in bytes, and whether its journal has changes that are not in their places."""
 
     size: int
     used: int
+    unreplayed: bool
 
 
 def usage(slot: Ext4Slot) -> Usage:
@@ -180,7 +208,11 @@ def usage(slot: Ext4Slot) -> Usage:
     """
     fields = superblock(slot)
     block, count = int(fields["Block size"]), int(fields["Block count"])
-    return Usage(count * block, (count - int(fields["Free blocks"])) * block)
+    return Usage(
+        count * block,
+        (count - int(fields["Free blocks"])) * block,
+        "needs_recovery" in fields["Filesystem features"].split(),
+    )
 
 
 def superblock(slot: Ext4Slot) -> dict[str, str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from bootc_build.onhost.process import CommandError, run
 
+_SECTOR = 512
+_LVM = "lvm/"
 # GRUB says so of a path, and "file … not found" of another.
 _ABSENT = ("not found", "not a directory", "not a regular file", "invalid file name")
 
@@ -22,6 +24,14 @@ class GrubTree:
 
     disk: Path
     device: str
+
+    def require(self) -> None:
+        """Look whether the file system can be read.
+
+        Raises:
+            MissingProgramError, CommandError: it cannot.
+        """
+        run(["grub-fstest", str(self.disk), "ls", f"({self.device})/"])
 
     def names(self, folder: str) -> tuple[str, ...]:
         """What is in a folder, sorted; empty when there is no such folder."""
@@ -49,6 +59,53 @@ class GrubTree:
     def readlink(self, _path: str) -> str | None:
         """None: GRUB follows links and does not tell where they lead."""
         return None
+
+
+@dataclass(frozen=True)
+class LogicalVolume:
+    """A logical volume as GRUB sees it.
+
+    Attributes:
+        device: as GRUB calls it: "lvm/system-root".
+        path: group and volume: "system/root".
+        size: in bytes; None where it does not say.
+    """
+
+    device: str
+    path: str
+    size: int | None
+
+
+def logical_volumes(disk: Path) -> tuple[LogicalVolume, ...]:
+    """The logical volumes in a disk file that GRUB can put together, by name.
+
+    Raises:
+        MissingProgramError, CommandError.
+    """
+    found = []
+    for device in sorted(each for each in devices(disk) if each.startswith(_LVM)):
+        # A hyphen in a name is doubled, the one between group and volume is not.
+        group, _, volume = device.removeprefix(_LVM).replace("--", "\0").partition("-")
+        said = run(["grub-fstest", str(disk), "ls", "--", "-l", f"({device})"], check=False).stdout
+        size = re.search(r"Total size (\d+)(KiB|B)", said)
+        length = int(size[1]) * (1024 if size[2] == "KiB" else 1) if size else None
+        found.append(LogicalVolume(device, f"{group}/{volume}".replace("\0", "-"), length))
+    return tuple(found)
+
+
+def copy_head(disk: Path, device: str, length: int, target: Path) -> None:
+    """Copy the first bytes of a device to a file.
+
+    Args:
+        disk: a raw disk.
+        device: as GRUB calls it.
+        length: bytes, whole sectors.
+        target: the new file.
+
+    Raises:
+        MissingProgramError, CommandError.
+    """
+    run(["grub-fstest", str(disk), "cp", f"({device})0+{length // _SECTOR}", str(target)])
 
 
 def devices(disk: Path) -> tuple[str, ...]:

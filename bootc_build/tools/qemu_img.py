@@ -41,7 +41,7 @@ def convert(
         argv.append("-c")
     if options:
         argv += ["-o", ",".join(options)]
-    argv += [str(raw), str(target)]
+    argv += [_name(raw), _name(target)]
     with running(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None  # noqa: S101 - asked for above
         assert process.stderr is not None  # noqa: S101 - asked for above
@@ -75,7 +75,7 @@ def info(disk: Path) -> ImageInfo:
     Raises:
         MissingProgramError, CommandError.
     """
-    found = json.loads(run(["qemu-img", "info", "-U", "--output=json", str(disk)]).stdout)
+    found = json.loads(run(["qemu-img", "info", "-U", "--output=json", _name(disk)]).stdout)
     return ImageInfo(found["format"], int(found["virtual-size"]), int(found["actual-size"]))
 
 
@@ -90,4 +90,9 @@ def convert_to_raw(disk: Path, kind: str, target: Path) -> None:
     Raises:
         MissingProgramError, CommandError.
     """
-    run(["qemu-img", "convert", "-U", "-f", kind, "-O", "raw", str(disk), str(target)])
+    run(["qemu-img", "convert", "-U", "-f", kind, "-O", "raw", _name(disk), _name(target)])
+
+
+def _name(path: Path) -> str:
+    """A path as qemu-img takes it: "os:v1.raw" would be a disk by the protocol "os", and "-x.raw" an option."""
+    return str(path.absolute())

@@ -10,13 +10,17 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootc_build.onhost.process import find_program, run
+from bootc_build.onhost.process import CommandError, find_program, run
 
 REMEDY = "Install it with: apt-get install sbsigntool openssl"
 _SIGNATURE = re.compile(r"^signature \d+$", re.MULTILINE)
 _ISSUER = re.compile(r"^image signature issuers:\n - (.*)$", re.MULTILINE)
 _CERTIFICATE = re.compile(r"^ - subject: (.*)\n   issuer: +(.*)$", re.MULTILINE)
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", re.DOTALL)
+
+
+class DamagedSignatureError(Exception):
+    """A program has a signature that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ def signers(program: Path) -> tuple[Signer, ...]:
     """Who signed an EFI program, signature by signature; empty when nobody did.
 
     Raises:
-        MissingProgramError, CommandError.
+        DamagedSignatureError: one cannot be read.
+        MissingProgramError.
     """
     said = run(["sbverify", "--list", str(program)], check=False).stdout
     return tuple(
@@ -103,9 +108,14 @@ def _signer(program: Path, number: int, block: str) -> Signer:
     with tempfile.TemporaryDirectory(prefix="bootc-build-") as folder:
         signature = Path(folder, "signature")
         argv = ["sbattach", "--signum", str(number), "--detach", str(signature), str(program)]
-        run(argv, remedy=REMEDY)
         listing = ["openssl", "pkcs7", "-inform", "DER", "-in", str(signature), "-print_certs"]
-        certificates = split_certificates(run(listing).stdout)
+        try:
+            run(argv)
+            certificates = split_certificates(run(listing).stdout)
+        except CommandError as error:
+            raise DamagedSignatureError from error
+    if not certificates or len(certificates) != len(order):
+        raise DamagedSignatureError
     ranked = sorted(zip(order, certificates, strict=True), key=lambda pair: pair[0])
     return Signer(
         _common_name(subjects[0] if subjects else ""),

@@ -27,6 +27,8 @@ IMAGE = LocalImage(
     [
         (["--type", "floppy"], "'floppy' is not a type of disk"),
         (["--type", ","], "--type is empty"),
+        (["--compression", "zlib"], "--compression is how qcow2 is compressed, and --type is raw"),
+        (["--type", "vmdk,vhd", "--compression", "none"], "and --type is vmdk, vhd"),
         (["--size", "much"], "'much' is not a size"),
         (
             ["--size", "999999999T"],

@@ -17,6 +17,19 @@ def test_work_tree_is_gone_after_success_and_after_failure(tmp_path: Path) -> No
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["os:v1", "a?b", "a@@b"])
+def test_a_folder_that_a_program_would_not_find_is_refused_at_once(
+    tmp_path: Path, name: str
+) -> None:
+    with (
+        pytest.raises(UserError, match="No disk can be made in") as error,
+        work_tree(tmp_path / name),
+    ):
+        pass
+    assert "--output" in error.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_immutable_files_and_folders_are_removed_too(tmp_path: Path) -> None:
     inner = tmp_path / "tree/inner"
     inner.mkdir(parents=True)

@@ -71,6 +71,24 @@ def test_too_little_space_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "--output" in found["output"].remedy
 
 
+def test_a_folder_that_cannot_be_looked_at_is_no_traceback(tmp_path: Path) -> None:
+    # As with one below a folder of another user.
+    found = {each.name: each for each in machine.check_space(tmp_path / ("x" * 300) / "y")}
+    assert "free in" in found["output"].fact
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    [found] = [each for each in machine.check_space(tmp_path / "file") if each.name == "output"]
+    assert (found.level, found.fact) == (Level.MISSING, f"{tmp_path / 'file'} is no folder.")
+    monkeypatch.setattr("bootc_build.doctor.machine.os.access", lambda *_: False)
+    [found] = [each for each in machine.check_space(tmp_path / "new") if each.name == "output"]
+    assert found.fact == f"{tmp_path} may not be written to by this user."
+    assert "--output" in found.remedy
+
+
 def test_what_a_user_lacks_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = tmp_path / "subuid"
     empty.touch()

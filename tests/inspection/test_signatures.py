@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from bootc_build.inspection import programs
+from bootc_build.inspection.render import _secure_boot
 from bootc_build.inspection.secure_boot import examine
 from bootc_build.onhost.process import run
 from tests.inspection.small_disks import GRUB, SHIM
@@ -18,6 +19,20 @@ def test_a_changed_byte_is_found_out() -> None:
     assert found["shim"].intact is True
     assert found["grub"].intact is False
     assert found["grub"].vouched_by == ""
+
+
+def test_a_damaged_signature_hides_no_other() -> None:
+    damaged = bytearray(GRUB.read_bytes())
+    pe = int.from_bytes(damaged[0x3C:0x40], "little")
+    # The data directory's fifth entry: where the signatures lie.
+    table = int.from_bytes(damaged[pe + 168 : pe + 172], "little")
+    damaged[table + 8 : table + 60] = b"\xa5" * 52
+    report = examine([("shim", SHIM.read_bytes()), ("cut", bytes(damaged))])
+    assert report.unchecked == ""
+    found = {each.path: each for each in report.programs}
+    assert found["shim"].intact is True
+    assert (found["cut"].intact, found["cut"].signatures) == (False, ())
+    assert "  cut: ITS SIGNATURE IS DAMAGED" in list(_secure_boot(report))
 
 
 def test_shim_vouches_only_for_what_its_certificate_issued(tmp_path: Path) -> None:

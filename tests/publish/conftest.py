@@ -2,7 +2,6 @@
 
 import random
 import socket
-import struct
 import subprocess
 import sys
 import uuid
@@ -16,6 +15,7 @@ import pytest
 
 from bootc_build.publish.ami_plan import AmiRequest
 from bootc_build.publish.aws import Access, Client
+from bootc_build.tools.sfdisk import GptEntry, write_gpt
 from tests.publish.aws_proxy import AwsProxy
 
 MIB = 1024 * 1024
@@ -114,9 +114,7 @@ def write_disk(
             file.write(content.randbytes(1000))
         file.seek(200 * BLOCK)
         file.write(bytes(4 * BLOCK))
-        file.seek(512)
-        file.write(struct.pack("<8s64xQII", b"EFI PART", 2, 128, 128).ljust(512, b"\0"))
-        file.write(bytes(128) + uuid.UUID(root).bytes_le.ljust(128, b"\1"))
+    write_gpt(path, uuid.uuid4(), [GptEntry(1, 2048, 2048, uuid.UUID(root), uuid.uuid4(), "root")])
     return path
 
 

@@ -2,8 +2,10 @@
 
 import os
 import socket
+import struct
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.progress import Silent
 from bootc_build.publish.ami import plan_ami, publish_ami
 from bootc_build.publish.ami_plan import AmiRequest
+from bootc_build.publish.architecture import disk_architecture
 from bootc_build.publish.aws import Access
 from tests.publish.aws_proxy import AwsProxy
 from tests.publish.conftest import BLOCK, READ_ONLY, REGION, client
@@ -121,9 +124,99 @@ def test_a_disk_that_is_none(
     assert aws.calls == []
 
 
+def _first_copy_gone(disk: Path) -> None:
+    with disk.open("r+b") as file:
+        file.seek(512 + 84)
+        file.write(bytes(4))
+
+
+def _second_copy_gone(disk: Path) -> None:
+    with disk.open("r+b") as file:
+        file.seek(-512, os.SEEK_END)
+        file.write(bytes(512))
+
+
+def _both_gone(disk: Path) -> None:
+    _first_copy_gone(disk)
+    _second_copy_gone(disk)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda disk: os.truncate(disk, 700 * 1024 * 1024), "cut short: it has 700 MiB"),
+        (lambda disk: os.truncate(disk, 540), "neither of its two copies is whole"),
+        (_first_copy_gone, "first copy of the partition table (GPT) is damaged"),
+        (_second_copy_gone, "second copy of the partition table (GPT) is damaged"),
+        (_both_gone, "neither of its two copies is whole"),
+    ],
+)
+def test_a_damaged_disk_is_not_uploaded(
+    request_: AmiRequest, aws: AwsProxy, damage: Callable[[Path], None], said: str
+) -> None:
+    damage(request_.disk)
+    error = refused(request_, aws)
+    assert said in error.fact
+    assert "Copy the file again" in error.remedy
+    assert aws.calls == []
+
+
+def test_an_enlarged_disk_is_whole(request_: AmiRequest) -> None:
+    os.truncate(request_.disk, 2 << 30)
+    assert disk_architecture(request_.disk) == "x86_64"
+
+
+def test_a_vhd_is_told_from_a_raw_disk(request_: AmiRequest, aws: AwsProxy) -> None:
+    with request_.disk.open("ab") as file:
+        file.write(struct.pack(">8s40xQ4xI", b"conectix", 1 << 30, 2).ljust(512, b"\0"))
+    assert "is a VHD, not a raw disk" in refused(request_, aws).fact
+
+
+def test_a_device_is_refused_where_nothing_of_it_would_be_uploaded(
+    name: str, aws: AwsProxy
+) -> None:
+    request = AmiRequest(Path("/dev/zero"), name, REGION, access=Access(endpoint=aws.url))
+    with pytest.raises(UserError, match="is a device, and only files") as error:
+        plan_ami(request, Silent())
+    assert "dd if=/dev/zero of=disk.ami.raw" in error.value.remedy
+
+
+@pytest.mark.parametrize("first_line", ["", "[]", "null", '{"version": 1}', "\x00\x00"])
+def test_a_damaged_note_of_an_earlier_run_is_told(
+    request_: AmiRequest, aws: AwsProxy, first_line: str
+) -> None:
+    aws.fail("PutSnapshotBlock", "refuse", times=99, code="AccessDeniedException")
+    with pytest.raises(UserError, match="PutSnapshotBlock"):
+        publish_ami(request_, Silent())
+    [note] = request_.disk.parent.glob("*.publish")
+    note.write_text(first_line + "\n")
+    for attempt in (plan_ami, publish_ami):
+        with pytest.raises(UserError, match="is damaged") as error:
+            attempt(request_, Silent())
+        assert "Remove it to begin anew" in error.value.remedy
+
+
+def test_what_another_account_began_is_not_begun_again_in_this_one(
+    request_: AmiRequest, aws: AwsProxy
+) -> None:
+    aws.fail("PutSnapshotBlock", "refuse", times=99, code="AccessDeniedException")
+    with pytest.raises(UserError, match="PutSnapshotBlock"):
+        publish_ami(request_, Silent())
+    [note] = request_.disk.parent.glob("*.publish")
+    account = client(aws, "sts").get_caller_identity()["Account"]
+    note.write_text(note.read_text().replace(account, "999999999999"))
+    before = note.read_text()
+    for attempt in (plan_ami, publish_ami):
+        with pytest.raises(UserError, match="is of account 999999999999; these") as error:
+            attempt(request_, Silent())
+        assert "--profile" in error.value.remedy
+    assert note.read_text() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--tag", "team=os", "--tag", "team=web"], "--tag gives 'team' twice"),
         (["--name", "a"], "--name 'a' cannot be the name"),
         (["--name", "os:v1"], "--name 'os:v1' cannot be the name"),
         (["--share-with", "123"], "--share-with '123' is no account id"),
