@@ -6,8 +6,9 @@ from pathlib import Path
 from bootc_build.onhost.errors import UserError
 
 REMEDY = (
-    "Install it with: apt-get install qemu-user-static binfmt-support (and have binfmt_misc mounted: "
-    "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc)"
+    "Install it with: apt-get install qemu-user-static binfmt-support. Where that is done, tell the kernel: "
+    "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc, then /usr/lib/systemd/systemd-binfmt "
+    "(or, before QEMU 9, update-binfmts --enable qemu-aarch64)."
 )
 _REGISTERED = Path("/proc/sys/fs/binfmt_misc")
 # The OCI's word for an architecture -> the kernel's, and what qemu calls its program.
