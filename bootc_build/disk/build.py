@@ -163,7 +163,7 @@ def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
         preflight.check_file_size(work, expected.size)
         size, builds = image.size_bytes, request.builds
         progress.step(preflight.check_space(work, size, request.types, builds=builds))
-        provenance = Provenance(request.image, image.digest, target.to_origin())
+        provenance = Provenance(request.image, image.id, image.digest, target.to_origin())
         with ExitStack() as uses:
             installed = _install(
                 request, image, target, identity, work=work, progress=progress, uses=uses
@@ -188,6 +188,8 @@ def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
             with beside(partial(remove_tree, installed.trees.root)):
                 finished = _finish(request, provenance, raw, options, checksums, progress=progress)
         deliver.publish(finished.names, finished.manifest, finished.spare)
+        for other in deliver.of_earlier_builds(request.output, request.name, request.types):
+            progress.step(f"'{other}' is not of this build, and not in its manifest")
         return finished.disks
 
 

@@ -57,11 +57,13 @@ class Provenance:
 
     Attributes:
         image: the image's name or id as it was given.
-        digest: of its manifest.
+        image_id: its id, which is the same in every storage and registry.
+        digest: of its manifest, in the storage that it was taken from.
         target: what the host follows.
     """
 
     image: str
+    image_id: str
     digest: str
     target: str
 
@@ -147,7 +149,11 @@ def manifest(provenance: Provenance, disks: Sequence[WrittenDisk]) -> str:
     document = {
         "version": _MANIFEST_VERSION,
         "generator": f"bootc-build {__version__}",
-        "image": {"name": provenance.image, "digest": provenance.digest},
+        "image": {
+            "name": provenance.image,
+            "id": provenance.image_id,
+            "digest": provenance.digest,
+        },
         "target": provenance.target,
         "disks": [
             {
@@ -176,6 +182,12 @@ def check_names(output: Path, name: str, types: Sequence[DiskType]) -> None:
                 f"'{path}' is a folder, and a file of that name is to be written.",
                 "Give another --name or --output.",
             )
+
+
+def of_earlier_builds(output: Path, name: str, types: Sequence[DiskType]) -> list[Path]:
+    """Files of other types with this name, which a build of these types leaves as they are."""
+    others = (output / f"{name}.{kind.suffix}" for kind in DiskType if kind not in types)
+    return [path for path in others if path.is_file()]
 
 
 def publish(files: Mapping[Path, Path], manifest_file: Path | None, spare: Path) -> None:

@@ -11,7 +11,7 @@ from bootc_build.inspection.trees import FileTree, Subtree
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import CommandError
 from bootc_build.tools import blkid, e2fsprogs, sfdisk
-from bootc_build.tools.e2fsprogs import Ext4Slot, Ext4Tree
+from bootc_build.tools.e2fsprogs import Ext4Slot
 from bootc_build.tools.gpt import COPY_AGAIN, read_gpt
 
 # GPT types by the Discoverable Partitions Specification, and DOS types.
@@ -151,7 +151,7 @@ def _boot_folder(tree: FileTree) -> FileTree | None:
 def _complaints(trees: list[Found]) -> Iterator[str]:
     """What the reading programs complained of, the first of each file system."""
     for found in trees:
-        complaints = found.tree.complaints if isinstance(found.tree, Ext4Tree) else []
+        complaints = getattr(found.tree, "complaints", ())
         if complaints:
             yield (
                 f"The file system of partition {found.number} is damaged, and what is said of it may be "

@@ -21,9 +21,10 @@ def inspect_image(name: str) -> InspectedImage:
     """
     with image_store() as store:
         image = store.get(name)
+    notes: list[str] = []
     with _tree(image) as tree:
         contents = system.read_contents(tree)
-        arguments = system.kernel_arguments(tree, image.architecture)
+        arguments = system.kernel_arguments(tree, image.architecture, notes)
         signed = secure_boot.examine(system.efi_programs(tree))
     return InspectedImage(
         image=name,
@@ -39,6 +40,7 @@ def inspect_image(name: str) -> InspectedImage:
         kernel_arguments=arguments,
         contents=contents,
         secure_boot=signed,
+        notes=tuple(notes),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from bootc_build.inspection.records import Contents
 from bootc_build.inspection.trees import FileTree, read_text
+from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host.kargs import KARGS_DIRECTORY, image_kargs
 from bootc_build.onhost.host.package_list import parse_dpkg
 
@@ -32,15 +33,21 @@ def kernels(tree: FileTree) -> tuple[str, ...]:
     )
 
 
-def kernel_arguments(tree: FileTree, architecture: str) -> tuple[str, ...]:
+def kernel_arguments(tree: FileTree, architecture: str, notes: list[str]) -> tuple[str, ...]:
     """What an image's ``kargs.d`` gives on an architecture (in the OCI's words).
 
-    Raises:
-        UserError: a file there is wrong.
+    Args:
+        tree: the image's.
+        architecture: in the OCI's words.
+        notes: gets what is wrong there; nothing is given then, as nothing is installed.
     """
     folder = f"/{KARGS_DIRECTORY}"
     texts = {name: read_text(tree, f"{folder}/{name}") or "" for name in tree.names(folder)}
-    return image_kargs(texts, _MACHINES.get(architecture, architecture))
+    try:
+        return image_kargs(texts, _MACHINES.get(architecture, architecture))
+    except UserError as error:
+        notes.append(f"The kernel arguments cannot be told: {error.fact}")
+        return ()
 
 
 def efi_programs(tree: FileTree) -> Iterator[tuple[str, bytes]]:

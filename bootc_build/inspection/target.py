@@ -20,7 +20,8 @@ def inspect(target: str) -> InspectedDisk | InspectedImage:
     """
     path = Path(target)
     # No image's name begins like a path; a folder or a pipe may have an image's name.
-    is_path = target.startswith(("/", "./", "../")) or target.endswith(_DISK_SUFFIXES)
+    is_path = target.startswith(("/", "./", "../")) or target in {".", ".."}
+    is_path = is_path or target.endswith(_DISK_SUFFIXES)
     if is_path or path.is_file() or path.is_block_device():
         return inspect_disk(path)
     return inspect_image(target)

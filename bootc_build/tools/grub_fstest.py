@@ -2,11 +2,13 @@
 
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bootc_build.onhost.process import CommandError, run
 
+# No file of this name is anywhere.
+_NOWHERE = "/.bootc-build-nowhere"
 _SECTOR = 512
 _LVM = "lvm/"
 # GRUB says so of a path, and "file … not found" of another.
@@ -17,13 +19,15 @@ _ABSENT = ("not found", "not a directory", "not a regular file", "invalid file n
 class GrubTree:
     """One file system of a disk file.
 
-    Args:
+    Attributes:
         disk: a raw disk.
         device: as GRUB calls it: "loop0,gpt4", "lvm/system-root".
+        complaints: what GRUB said of damage so far; what it cannot read is left out.
     """
 
     disk: Path
     device: str
+    complaints: list[str] = field(default_factory=list, compare=False)
 
     def require(self) -> None:
         """Look whether the file system can be read.
@@ -31,21 +35,31 @@ class GrubTree:
         Raises:
             MissingProgramError, CommandError: it cannot.
         """
-        run(["grub-fstest", str(self.disk), "ls", f"({self.device})/"])
+        self._read(_NOWHERE)
 
     def names(self, folder: str) -> tuple[str, ...]:
         """What is in a folder, sorted; empty when there is no such folder."""
         done = run(["grub-fstest", str(self.disk), "ls", f"({self.device}){folder}/"], check=False)
         # Folders end with a slash, names are parted by blanks.
         found = done.stdout.split() if done.status == 0 else []
+        if not found:
+            # Of a folder that cannot be read "ls" says nothing, with status 0; "cp" does.
+            self.read(f"{folder}{_NOWHERE}")
         return tuple(sorted({name.rstrip("/") for name in found} - {".", ".."}))
 
     def read(self, path: str) -> bytes | None:
-        """A file's content, links followed; None when there is no such file.
+        """A file's content, links followed; None when there is no such file, or it cannot be read.
 
         Raises:
-            MissingProgramError, CommandError: the file system cannot be read.
+            MissingProgramError.
         """
+        try:
+            return self._read(path)
+        except CommandError as error:
+            self.complaints.extend(error.tail.strip().splitlines()[-1:])
+            return None
+
+    def _read(self, path: str) -> bytes | None:
         with tempfile.TemporaryDirectory(prefix="bootc-build-") as folder:
             target = Path(folder, "content")
             argv = ["grub-fstest", str(self.disk), "cp", f"({self.device}){path}", str(target)]

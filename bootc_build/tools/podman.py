@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 from urllib.parse import quote
 
-from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.process import CommandError, CommandTimeoutError, running
 
 _START_SECONDS = 20.0
@@ -121,6 +121,15 @@ def _layer_folders(driver: Mapping[str, Any]) -> tuple[Path, ...]:
     return tuple(Path(folder) for folder in (*reversed(lower), data["UpperDir"]))
 
 
+def _require_name(name: str) -> None:
+    # It becomes a part of a path, which podman's service would shorten: "." would ask for the list of images.
+    if any(part in {"", ".", ".."} for part in name.split("/")):
+        raise UsageError(
+            f"'{name}' is not the name of an image.",
+            "Is a variable of the shell empty? What is there is shown by: podman images",
+        )
+
+
 class ImageStore:
     """Local containers-storage as podman sees it; made by :func:`image_store`.
 
@@ -132,7 +141,12 @@ class ImageStore:
         self._client: Any = None
 
     def exists(self, name: str) -> bool:
-        """Whether an image of that name or id is there."""
+        """Whether an image of that name or id is there.
+
+        Raises:
+            UsageError: no image has such a name.
+        """
+        _require_name(name)
         return bool(self._images().exists(name))
 
     def get(self, name: str) -> LocalImage:
@@ -140,7 +154,9 @@ class ImageStore:
 
         Raises:
             ImageNotFoundError: it is not there.
+            UsageError: no image has such a name.
         """
+        _require_name(name)
         with _explained(name):
             return LocalImage.parse(self._images().get(name).attrs)
 

@@ -180,6 +180,22 @@ def test_an_older_disk_is_replaced(request_: DiskRequest) -> None:
     assert (request_.output / "disk.raw").stat().st_size == 3 * GIB
 
 
+def test_files_of_an_earlier_build_are_named(request_: DiskRequest) -> None:
+    request_.output.mkdir()
+    old = request_.output / "disk.qcow2"
+    old.write_text("old")
+    said: list[str] = []
+
+    class Listening(Silent):
+        def step(self, text: str) -> None:
+            said.append(text)
+
+    build_disk(request_, Listening())
+    assert f"'{old}' is not of this build, and not in its manifest" in said
+    assert old.read_text() == "old"
+    assert not any("disk.raw' is not of this build" in line for line in said)
+
+
 def test_an_image_that_is_not_there_is_named(request_: DiskRequest) -> None:
     with pytest.raises(ImageNotFoundError, match="no-such-image"):
         build_disk(replace(request_, image="localhost/no-such-image:1"), Silent())

@@ -157,8 +157,8 @@ def test_manifest_has_names_sizes_and_checksums(tmp_path: Path) -> None:
         WrittenDisk(DiskType(file.suffix[1:]), file, 1 << 30, 4096, len(file.name), digest)
         for file, digest in zip(files, digests, strict=True)
     ]
-    document = json.loads(manifest(Provenance("os:1", "sha256:ab", "registry:os"), disks))
-    assert document["image"] == {"name": "os:1", "digest": "sha256:ab"}
+    document = json.loads(manifest(Provenance("os:1", "cd", "sha256:ab", "registry:os"), disks))
+    assert document["image"] == {"name": "os:1", "id": "cd", "digest": "sha256:ab"}
     assert document["target"] == "registry:os"
     assert document["disks"] == [
         {

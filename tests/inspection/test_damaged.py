@@ -184,6 +184,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
         (tmp_path, "is a folder"),
         (empty, "is empty"),
         (tmp_path / "absent", "No such file"),
+        (Path(), "is a folder"),
     ):
         with pytest.raises(UserError, match=said) as error:
             inspect(str(path))

@@ -136,6 +136,14 @@ def test_btrfs_root_is_read_too(tmp_path: Path) -> None:
     assert entry.deployment == deployment.name == DEPLOYMENT
     assert deployment.digest == DIGEST
     assert deployment.contents.packages == {"a": "1.0"}
+    assert found.notes == ()
+    # All of it but the superblocks.
+    with disk.open("r+b") as damaged:
+        damaged.seek(MIB + 128 * 1024)
+        damaged.write(b"\xa5" * 40 * MIB)
+    found = inspect_disk(disk)
+    assert found.deployments == ()
+    assert any("The btrfs of partition 1 is not read" in n for n in found.notes)
 
 
 def test_logical_volumes_are_listed_and_read(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.process import run
 from bootc_build.tools.podman import ImageNotFoundError, ImageStore, image_store, split_tag
 
@@ -53,6 +53,13 @@ def test_short_names_and_ids_find_the_same_image(store: ImageStore, image: str) 
     found = store.get(image)
     assert store.get(image.removeprefix("localhost/")).id == found.id
     assert store.get(found.id).digest == found.digest
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/..", "/os:v1", "os//v1"])
+def test_what_is_no_name_is_refused(store: ImageStore, name: str) -> None:
+    for asked in (store.get, store.exists):
+        with pytest.raises(UsageError, match="is not the name of an image"):
+            asked(name)
 
 
 def test_an_absent_image_is_named_with_the_remedy(store: ImageStore) -> None:
