@@ -10,7 +10,7 @@ _EDITS = {
     "append": ("NAME[=VALUE]", "add an argument at the end, also a second time"),
     "append-if-missing": ("NAME[=VALUE]", "add an argument, unless it is there"),
     "delete": ("NAME[=VALUE]", "remove an argument, which has to be there"),
-    "delete-if-present": ("NAME[=VALUE]", "remove an argument, all its values if none is given"),
+    "delete-if-present": ("NAME[=VALUE]", "remove an argument, if it is there"),
     "replace": ("NAME=[OLD=]NEW", "give an argument another value"),
 }
 
