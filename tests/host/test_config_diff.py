@@ -182,6 +182,86 @@ def test_directory_that_became_a_link_is_followed(target: str, *, conflicts: boo
     assert (found.outcome is Outcome.CONFLICT) == conflicts
 
 
+FILE, FOLDER, OTHER_FOLDER = Entry(Kind.FILE), Entry(Kind.DIRECTORY), Entry(Kind.DIRECTORY, "0700")
+
+
+def outcomes(
+    image: dict[str, Entry], present: dict[str, Entry], new: dict[str, Entry]
+) -> dict[str, Outcome | None]:
+    return {each.path: each.outcome for each in merged(image, present, new)}
+
+
+def test_directory_whose_mode_was_changed_hides_no_obstacle_below() -> None:
+    image = {"a": FOLDER, "a/b": FOLDER}
+    present = {"a": OTHER_FOLDER, "a/b": FOLDER, "a/b/mine": FILE}
+    new = {"a": FOLDER, "a/b": FILE}
+    assert outcomes(image, present, new)["a/b/mine"] is Outcome.CONFLICT
+
+
+def test_what_a_link_of_the_new_image_leads_to_can_be_in_the_way() -> None:
+    image = {"a": FOLDER, "real": FOLDER}
+    present = {**image, "a/x": FILE}
+    link = Entry(Kind.LINK, "real", "real")
+    new = {"a": link, "real": FOLDER, "real/x": FOLDER}
+    assert outcomes(image, present, new)["a/x"] is Outcome.CONFLICT
+    through_two = {"a": Entry(Kind.LINK, "b/c", "b/c"), "b": link, "real": FOLDER, "real/c": FOLDER}
+    assert outcomes(image, present, through_two)["a/x"] is Outcome.KEPT
+
+
+def test_removal_below_a_link_that_leads_nowhere_is_no_conflict() -> None:
+    image = {"a": FOLDER, "a/x": FILE}
+    new = {"a": Entry(Kind.LINK, "nowhere", "nowhere")}
+    assert outcomes(image, {"a": FOLDER}, new)["a/x"] is Outcome.GONE
+
+
+@pytest.mark.parametrize(
+    ("target", "outcome"),
+    [
+        ("/etc/real", Outcome.LOST),
+        ("/usr/share/a", Outcome.CONFLICT),
+        ("/var/lib/a", Outcome.KEPT),
+        ("../var/lib/a", Outcome.KEPT),
+    ],
+)
+def test_change_that_follows_a_link_out_of_etc_says_where_it_is_made(
+    target: str, outcome: Outcome
+) -> None:
+    image = {"a": FOLDER}
+    new = {"a": Entry(Kind.LINK, target, target)}
+    (found,) = merged(image, {**image, "a/x": FILE}, new)
+    assert found.outcome is outcome
+    assert f"/etc/a is a link to {target} in the new image" in found.problem
+
+
+def test_directory_that_the_image_closes_stays_open_where_something_in_it_was_changed(
+    host: PretendHost,
+) -> None:
+    for version, mode in (("2", 0o755), ("3", 0o700)):
+
+        def spoil(tree: Path, mode: int = mode) -> None:
+            for name in ("changed", "untouched"):
+                (tree / "etc" / name).mkdir()
+                (tree / "etc" / name / "file").write_text("image\n")
+                (tree / "etc" / name).chmod(mode)
+
+        write_image(host.scratch / "tmp/image", host.scratch, version=version, spoil=spoil)
+        host.bootc("upgrade")
+        if version == "2":
+            host.reboot()
+    (host.root / "etc/changed/file").write_text("mine\n")
+    assert host.bootc("config-diff").splitlines() == [
+        "~ /etc/changed/file",
+        "= /etc/changed  (kept; the new image's own change is not used: "
+        "its owner and mode stay, as something in it was changed here)",
+    ]
+    assert foretold(host)["changed"]["change"] == "unchanged"
+    host.reboot()
+    modes = {
+        name: (host.root / "etc" / name).stat().st_mode & 0o777 for name in ("changed", "untouched")
+    }
+    assert modes == {"changed": 0o755, "untouched": 0o700}
+
+
 @given(TREES, TREES, TREES)
 def test_without_directories_nothing_conflicts(
     image: dict[str, Entry], present: dict[str, Entry], new: dict[str, Entry]

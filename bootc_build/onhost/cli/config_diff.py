@@ -52,7 +52,8 @@ def _show(found: "ConfigDiff") -> None:
 
     for each in found.differences:
         line = f"{each.change.value} /etc/{each.path}"
-        if each.outcome is None or each.outcome in (Outcome.KEPT, Outcome.STAYS_REMOVED):
+        plain = each.outcome in (None, Outcome.KEPT, Outcome.STAYS_REMOVED)
+        if each.outcome is None or (plain and not each.problem):
             print(line)
         else:
             reason = f": {each.problem}" if each.problem else ""
