@@ -251,8 +251,10 @@ def test_directory_that_the_image_closes_stays_open_where_something_in_it_was_ch
     (host.root / "etc/changed/file").write_text("mine\n")
     assert host.bootc("config-diff").splitlines() == [
         "~ /etc/changed/file",
-        "= /etc/changed  (kept; the new image's own change is not used: "
-        "its owner and mode stay, as something in it was changed here)",
+        (
+            "= /etc/changed  (kept; the new image's own change is not used: "
+            "its owner and mode stay, as something in it was changed here)"
+        ),
     ]
     assert foretold(host)["changed"]["change"] == "unchanged"
     host.reboot()

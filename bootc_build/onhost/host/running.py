@@ -1,6 +1,7 @@
 """The running system, looked at only: no lock, no change, no need to be root, and quick."""
 
 import os
+import sys
 from typing import Final
 
 from bootc_build.onhost.errors import UserError
@@ -9,7 +10,11 @@ from bootc_build.onhost.host.document import Host
 from bootc_build.onhost.host.medium import is_read_only
 from bootc_build.onhost.ostree.deployment import Deployment
 from bootc_build.onhost.ostree.metadata import Commits
-from bootc_build.onhost.ostree.sysroot_files import SysrootFiles, UnknownLayoutError
+from bootc_build.onhost.ostree.sysroot_files import (
+    DANGLING_REMEDY,
+    SysrootFiles,
+    UnknownLayoutError,
+)
 from bootc_build.onhost.packages import find_packages
 from bootc_build.onhost.record import replace
 
@@ -57,8 +62,25 @@ def _deployments() -> tuple[tuple[Deployment, ...], Commits]:
         find_packages()
         from bootc_build.onhost.ostree.sysroot import open_system  # noqa: PLC0415 - takes time
 
-        sysroot = open_system(writing=False)
+        try:
+            sysroot = open_system(writing=False)
+        except UserError as error:
+            return _left(files, error), files
         return sysroot.deployments(), sysroot.repo
+
+
+def _left(files: SysrootFiles, refused: UserError) -> tuple[Deployment, ...]:
+    """What is there of deployments that libostree refuses, because a boot entry leads to none."""
+    try:
+        found, lost = files.deployments_left()
+    except UnknownLayoutError:
+        raise refused from None
+    if not lost:
+        raise refused
+    for each in lost:
+        print(f"warning: A boot entry leads to no deployment: {each}", file=sys.stderr)
+    print(f"warning: {DANGLING_REMEDY}", file=sys.stderr)
+    return found
 
 
 def read_running_host() -> Host:
