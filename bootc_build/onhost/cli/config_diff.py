@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from bootc_build.onhost.host.running import read_slots, require_booted_host  # noqa: PLC0415
 
     require_booted_host()
-    found = config_diff(read_slots())
+    found = config_diff(read_slots(say))
     if args.format == "json":
         print(json.dumps(_document(found), indent=2))
     else:

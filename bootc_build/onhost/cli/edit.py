@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
     require_booted_host()
     # The lock is not held while somebody sits in an editor; what changed meanwhile is noticed.
-    old = read_running_host()
+    old = read_running_host(say)
     new = edit.parse_spec(_parsed(_text(args.filename) if args.filename else _edited(old)))
     if new == old.spec:
         print("Edit cancelled, no changes made.")

@@ -48,7 +48,7 @@ def _show(*, as_json: bool) -> int:
     from bootc_build.onhost.host.kargs import of_deployment  # noqa: PLC0415
     from bootc_build.onhost.host.running import read_slots  # noqa: PLC0415
 
-    slots = read_slots()
+    slots = read_slots(say)
     if as_json:
         roles = {"staged": slots.staged, "booted": slots.booted, "rollback": slots.rollback}
         print(

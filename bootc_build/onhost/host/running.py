@@ -1,7 +1,7 @@
 """The running system, looked at only: no lock, no change, no need to be root, and quick."""
 
 import os
-import sys
+from collections.abc import Callable
 from typing import Final
 
 from bootc_build.onhost.errors import UserError
@@ -53,7 +53,11 @@ def require_running(slots: status.Slots | None) -> status.Slots:
     return slots
 
 
-def _deployments() -> tuple[tuple[Deployment, ...], Commits]:
+def _ignore(_text: str) -> None:
+    """Tell nobody."""
+
+
+def _deployments(warn: Callable[[str], None]) -> tuple[tuple[Deployment, ...], Commits]:
     """The running system's deployments and where their commits are: from files where that is possible."""
     files = SysrootFiles()
     try:
@@ -65,11 +69,13 @@ def _deployments() -> tuple[tuple[Deployment, ...], Commits]:
         try:
             sysroot = open_system(writing=False)
         except UserError as error:
-            return _left(files, error), files
+            return _left(files, error, warn), files
         return sysroot.deployments(), sysroot.repo
 
 
-def _left(files: SysrootFiles, refused: UserError) -> tuple[Deployment, ...]:
+def _left(
+    files: SysrootFiles, refused: UserError, warn: Callable[[str], None]
+) -> tuple[Deployment, ...]:
     """What is there of deployments that libostree refuses, because a boot entry leads to none."""
     try:
         found, lost = files.deployments_left()
@@ -78,15 +84,18 @@ def _left(files: SysrootFiles, refused: UserError) -> tuple[Deployment, ...]:
     if not lost:
         raise refused
     for each in lost:
-        print(f"warning: A boot entry leads to no deployment: {each}", file=sys.stderr)
-    print(f"warning: {DANGLING_REMEDY}", file=sys.stderr)
+        warn(f"warning: A boot entry leads to no deployment: {each}")
+    warn(f"warning: {DANGLING_REMEDY}")
     return found
 
 
-def read_running_host() -> Host:
+def read_running_host(warn: Callable[[str], None] = _ignore) -> Host:
     """The status of the running system, without its lock and without being root; nothing is changed.
 
     Empty on a machine that was not booted through ostree.
+
+    Args:
+        warn: told what is wrong with deployments that are not shown.
 
     Raises:
         UserError: the deployments cannot be read.
@@ -94,7 +103,7 @@ def read_running_host() -> Host:
     # A container that happens to run on such a host is no such host, and must not wait for libostree.
     if not os.path.exists(_BOOTED):
         return Host()
-    deployments, commits = _deployments()
+    deployments, commits = _deployments(warn)
     host = status.read_host(deployments, commits, read_only=is_read_only("/sysroot"))
     return replace(
         host,
@@ -107,11 +116,14 @@ def read_running_host() -> Host:
     )
 
 
-def read_slots() -> status.Slots:
+def read_slots(warn: Callable[[str], None] = _ignore) -> status.Slots:
     """The running system's deployments by role, without its lock and without being root.
+
+    Args:
+        warn: told what is wrong with deployments that are not among them.
 
     Raises:
         UserError: not a booted host.
     """
     require_booted_host(root=False)
-    return require_running(status.slots(_deployments()[0]))
+    return require_running(status.slots(_deployments(warn)[0]))
