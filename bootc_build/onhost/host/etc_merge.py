@@ -127,7 +127,9 @@ def merged(image: Tree, present: Tree, new: Tree) -> list[Difference]:
         place = _place(each.path, rest, replaced)
         there = rest.get(place.path, _MISSING)
         if present[each.path].kind is Kind.DIRECTORY:
-            outcome, problem = _directory_kept(each.path, image, present, rest, there, carried)
+            outcome, problem = _directory_kept(
+                each.path, image, present, rest, there=there, carried=each.path in carried
+            )
         else:
             outcome, problem = _kept(present[each.path], image.get(each.path, _MISSING), there)
         found.append(_placed(each, place, rest, outcome, problem))
@@ -160,7 +162,7 @@ def _kept(here: Entry, before: Entry, there: Entry) -> tuple[Outcome, str]:
 
 
 def _directory_kept(
-    path: str, image: Tree, present: Tree, new: Tree, there: Entry, carried: AbstractSet[str]
+    path: str, image: Tree, present: Tree, new: Tree, *, there: Entry, carried: bool
 ) -> tuple[Outcome, str]:
     if there.kind is not Kind.DIRECTORY:
         over_image = there not in (_MISSING, image.get(path, _MISSING))
@@ -171,7 +173,7 @@ def _directory_kept(
         return Outcome.LOST, "it is a directory in the new image, too, whose content is taken"
     if there == present[path]:
         return Outcome.SAME, ""
-    if path in carried:
+    if carried:
         return Outcome.KEPT, ""
     return Outcome.LOST, "owner and mode are the new image's, as nothing in it was changed"
 

@@ -118,8 +118,7 @@ def _bad_credentials(name: str, where: str, said: str, auth_file: Path | None) -
 def _configured(name: str, _where: str, said: str, _auth_file: Path | None) -> tuple[str, str]:
     return (
         f"This host's configuration keeps '{name}' from being fetched: {said}",
-        "Mend what is named below /etc/containers; containers-registries.conf(5) and "
-        "containers-certs.d(5) explain it.",
+        "Mend what is named below /etc/containers; see containers-registries.conf(5) and containers-certs.d(5).",
     )
 
 
