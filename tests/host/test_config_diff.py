@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from bootc_build.onhost.host.config_diff import read_tree
 from bootc_build.onhost.host.etc_merge import Change, Entry, Kind, Outcome, local_changes, merged
 from tests.host.invented_os import write_image
-from tests.host.pretend_boot import PretendHost
+from tests.host.pretend_boot import BOOTC, PretendHost
 
 STATES = ("absent", "file", "other", "mode", "link", "empty", "folder", "closed")
 
@@ -262,6 +263,42 @@ def test_directory_that_the_image_closes_stays_open_where_something_in_it_was_ch
         name: (host.root / "etc" / name).stat().st_mode & 0o777 for name in ("changed", "untouched")
     }
     assert modes == {"changed": 0o755, "untouched": 0o700}
+
+
+def test_attributes_alone_are_lost_and_that_is_said(host: PretendHost) -> None:
+    (host.root / "etc/folder").mkdir()
+    write_image(host.scratch / "tmp/image", host.scratch, version="2")
+    os.setxattr(host.root / "etc/colour", "user.mine", b"1")
+    os.setxattr(host.root / "etc/fstab", "user.mine", b"1")
+    (host.root / "etc/fstab").chmod(0o600)
+    os.setxattr(host.root / "etc/containers", "user.mine", b"1")
+    (host.root / "etc/containers/mine").touch()
+    done = host.execute(*BOOTC, "upgrade")
+    assert done.status == 0
+    assert "/etc/colour will not be kept: extended attributes" in done.stderr
+    assert "/etc/fstab" not in done.stderr
+    known = {path: each["atNextBoot"] for path, each in foretold(host).items()}
+    assert known == {
+        "colour": "lost",
+        "fstab": "kept",
+        "containers": "kept",
+        "containers/mine": "kept",
+        "folder": "kept",
+    }
+    host.reboot()
+    kept = {
+        name: "user.mine" in os.listxattr(host.root / "etc" / name)
+        for name in ("colour", "fstab", "containers")
+    }
+    assert kept == {"colour": False, "fstab": True, "containers": True}
+
+
+def test_names_that_are_no_text_are_shown_as_they_are(host: PretendHost) -> None:
+    Path(os.fsdecode(os.fsencode(host.root / "etc") + b"/\xffname")).touch()
+    command = ["env", "PYTHONIOENCODING=utf-8:strict", *BOOTC, "config-diff"]
+    done = host.execute("sh", "-c", '"$@" | od -An -c', "sh", *command)
+    assert done.stderr == ""
+    assert "377   n   a   m   e" in done.stdout
 
 
 @given(TREES, TREES, TREES)

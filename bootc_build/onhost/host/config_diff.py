@@ -12,6 +12,7 @@ from bootc_build.onhost.host.status import Slots
 
 _SYSROOT = Path("/sysroot")
 _CHUNK = 1 << 20
+_ATTRIBUTES = ("user.", "system.posix_acl_", "security.capability")
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,32 @@ def _walk(root: str, below: str) -> list[tuple[str, Entry]]:
         for item in entries:
             path = f"{below}{item.name}"
             info = item.stat(follow_symlinks=False)
+            attributes = _attributes(item.path)
             owner = f"{info.st_uid}:{info.st_gid}:{info.st_mode:o}"
             if stat.S_ISDIR(info.st_mode):
-                found.append((path, Entry(Kind.DIRECTORY, owner)))
+                found.append((path, Entry(Kind.DIRECTORY, owner, "", attributes)))
                 found.extend(_walk(root, f"{path}/"))
             elif stat.S_ISLNK(info.st_mode):
                 target = os.readlink(item.path)  # noqa: PTH115 - likewise
                 found.append((path, Entry(Kind.LINK, f"{owner}:{target}", target)))
             elif stat.S_ISREG(info.st_mode):
-                found.append((path, Entry(Kind.FILE, f"{owner}:{_digest(item.path)}")))
+                found.append(
+                    (path, Entry(Kind.FILE, f"{owner}:{_digest(item.path)}", "", attributes))
+                )
             else:
                 found.append((path, Entry(Kind.SPECIAL, owner)))
     return found
+
+
+def _attributes(path: str) -> str:
+    """The extended attributes that somebody sets; labels of SELinux and of integrity differ by themselves."""
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError:
+        return ""  # a file system without
+    set_by_somebody = sorted(name for name in names if name.startswith(_ATTRIBUTES))
+    values = [(name, os.getxattr(path, name, follow_symlinks=False)) for name in set_by_somebody]
+    return repr(values) if values else ""
 
 
 def _digest(path: str) -> str:

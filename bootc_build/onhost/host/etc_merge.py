@@ -9,7 +9,7 @@ attributes do not count. Pure functions over listings of directory trees.
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
@@ -27,12 +27,13 @@ class Kind(Enum):
 class Entry:
     """A path in a tree: what it is, and an identity that is equal exactly where libostree sees no difference.
 
-    ``target`` is where a link leads.
+    ``target`` is where a link leads; ``attributes`` tells extended attributes apart, which libostree does not compare.
     """
 
     kind: Kind
     identity: str = ""
     target: str = ""
+    attributes: str = field(default="", compare=False)
 
 
 Tree = Mapping[str, Entry]  # relative paths, a directory before what is in it
@@ -91,7 +92,10 @@ def local_changes(image: Tree, present: Tree) -> list[Difference]:
     gone = {path for path in image if path not in present}
     came = {path for path in present if path not in image}
     modified = {
-        path for path, entry in image.items() if path not in gone and present[path] != entry
+        path
+        for path, entry in image.items()
+        if path not in gone
+        and (present[path] != entry or present[path].attributes != entry.attributes)
     }
     return [
         *(Difference(path, Change.REMOVED) for path in _tops(gone, gone | retyped)),
@@ -111,6 +115,9 @@ def merged(image: Tree, present: Tree, new: Tree) -> list[Difference]:
     # Removals come first; then what was changed takes its place in the new tree before what is below it.
     removals = [each for each in differences if each.change is Change.REMOVED]
     changes = [each for each in differences if each.change is not Change.REMOVED]
+    # libostree takes these for unchanged.
+    unseen = {each.path for each in changes if image.get(each.path) == present[each.path]}
+    changes = [each for each in changes if each.path not in unseen]
     found: list[Difference] = []
     gone: set[str] = set()
     for each in removals:
@@ -133,7 +140,16 @@ def merged(image: Tree, present: Tree, new: Tree) -> list[Difference]:
         else:
             outcome, problem = _kept(present[each.path], image.get(each.path, _MISSING), there)
         found.append(_placed(each, place, rest, outcome, problem))
+    found.extend(_unseen(path, carried) for path in sorted(unseen))
     return [*found, *_carried_along(carried - replaced, present, rest)]
+
+
+def _unseen(path: str, carried: AbstractSet[str]) -> Difference:
+    """What becomes of extended attributes where nothing else was changed."""
+    if path in carried:
+        return Difference(path, Change.MODIFIED, Outcome.KEPT)
+    problem = "extended attributes (access control lists, capabilities) are kept only where something else was changed"
+    return Difference(path, Change.MODIFIED, Outcome.LOST, problem)
 
 
 def _carried_along(parents: AbstractSet[str], present: Tree, new: Tree) -> Iterator[Difference]:
