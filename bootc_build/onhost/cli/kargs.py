@@ -36,11 +36,14 @@ def run(args: argparse.Namespace) -> int:
     edits = Edits(**{name.replace("-", "_"): values for name, values in wanted.items()})
     with open_for_change(say) as system:
         changed = change_kargs(system, edits)
+        staged = system.sysroot.staged()
     if changed is None:
         print("No changes.")
     else:
         print(" ".join(changed))
-        say('Kernel arguments updated.\nRun "systemctl reboot" to use them.')
+        held = staged is not None and staged.locked
+        use = "bootc upgrade --from-downloaded" if held else "systemctl reboot"
+        say(f'Kernel arguments updated.\nRun "{use}" to use them.')
     return 0
 
 
