@@ -293,6 +293,14 @@ def test_attributes_alone_are_lost_and_that_is_said(host: PretendHost) -> None:
     assert kept == {"colour": False, "fstab": True, "containers": True}
 
 
+def test_transient_etc_is_lost_with_the_reboot(host: PretendHost) -> None:
+    overlay = "mount -t overlay overlay -o lowerdir=/etc,upperdir=/tmp/upper,workdir=/tmp/work /etc"
+    script = f'mkdir /tmp/upper /tmp/work && {overlay} && echo mine > /etc/mine && "$@"'
+    done = host.execute("sh", "-c", script, "sh", *BOOTC, "config-diff")
+    assert done.stdout == "+ /etc/mine  (lost: /etc is transient (prepare-root.conf))\n", done
+    assert not (host.root / "etc/mine").exists()
+
+
 def test_names_that_are_no_text_are_shown_as_they_are(host: PretendHost) -> None:
     Path(os.fsdecode(os.fsencode(host.root / "etc") + b"/\xffname")).touch()
     command = ["env", "PYTHONIOENCODING=utf-8:strict", *BOOTC, "config-diff"]

@@ -3,11 +3,19 @@
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bootc_build.onhost.errors import UserError
-from bootc_build.onhost.host.etc_merge import Difference, Entry, Kind, Tree, local_changes, merged
+from bootc_build.onhost.host.etc_merge import (
+    Difference,
+    Entry,
+    Kind,
+    Outcome,
+    Tree,
+    local_changes,
+    merged,
+)
 from bootc_build.onhost.host.status import Slots
 
 _SYSROOT = Path("/sysroot")
@@ -17,7 +25,10 @@ _ATTRIBUTES = ("user.", "system.posix_acl_", "security.capability")
 
 @dataclass(frozen=True)
 class ConfigDiff:
-    """The local changes in /etc; with a staged deployment, also what its boot will make of them."""
+    """The local changes in /etc; with a staged deployment, also what its boot will make of them.
+
+    A transient /etc is lost with any reboot, so what becomes of its changes is known without one.
+    """
 
     staged: bool
     differences: tuple[Difference, ...]
@@ -77,6 +88,14 @@ def _digest(path: str) -> str:
     return hasher.hexdigest()
 
 
+def _is_transient(etc: Path, stored: Path) -> bool:
+    """Whether /etc is an overlay that goes with the reboot (``etc.transient``): the merge sees what is below it."""
+    try:
+        return not etc.samefile(stored)
+    except OSError:
+        return False
+
+
 def config_diff(slots: Slots, etc: Path = Path("/etc"), sysroot: Path = _SYSROOT) -> ConfigDiff:
     """What in /etc differs from the booted image's, and what the next boot does with it.
 
@@ -93,6 +112,12 @@ def config_diff(slots: Slots, etc: Path = Path("/etc"), sysroot: Path = _SYSROOT
         return read_tree(sysroot / path / "usr/etc")
 
     image, present = tree(slots.booted.path), read_tree(etc)
+    if _is_transient(etc, sysroot / slots.booted.path / "etc"):
+        lost = [
+            replace(each, outcome=Outcome.LOST, problem="/etc is transient (prepare-root.conf)")
+            for each in local_changes(image, present)
+        ]
+        return ConfigDiff(staged=slots.staged is not None, differences=tuple(lost))
     if slots.staged is None:
         return ConfigDiff(staged=False, differences=tuple(local_changes(image, present)))
     new = tree(slots.staged.path)
