@@ -55,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
 def _text(file: Path) -> str:
     try:
         return file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
         raise UserError(f"{file} cannot be read: {error}.") from error
 
 
