@@ -108,7 +108,10 @@ def _check_diffs(machine: Machine) -> None:
     difference = json.loads(machine.succeed("bootc diff --format=json"))
     assert difference["packages"] == {"added": {}, "removed": {}, "changed": {}}
     assert "/usr/share/hello/version" in difference["files"]["changed"]
-    assert difference["kernelArguments"] == {"added": ["verbs.one=1"], "removed": []}
+    assert difference["kernelArguments"] == {
+        "added": ['verbs.quoted="a b"', "verbs.one=1"],
+        "removed": [],
+    }
     assert "Files: " in machine.succeed("bootc diff")
 
 
@@ -123,16 +126,20 @@ def test_verbs_work_through_two_boots(machine: Machine) -> None:
     _check_killed_upgrade(machine)
     machine.wait_for_file("/run/told")
 
-    queued = machine.succeed("bootc kargs --append=verbs.one=1").split()
+    quoted = """--append='verbs.quoted="a b"'"""
+    queued = machine.succeed(f"bootc kargs {quoted} --append=verbs.one=1").split()
     assert queued[-1] == "verbs.one=1"
     assert "verbs.one=1" not in _arguments(machine)
     _check_diffs(machine)
     assert machine.succeed("bootc pin").startswith("Pinned deployment 1 ")
     _check_usr_overlay(machine)
 
+    # The shutdown writes the menu, with what there is.
+    machine.succeed("rm /etc/alternatives/awk")
     machine.reboot()
     status = _status(machine)["status"]
     assert "verbs.one=1" in _arguments(machine)
+    assert '"verbs.quoted=a b"' in machine.read("/proc/cmdline")
     assert status["booted"]["image"]["version"] == "2"
     assert status["rollback"]["pinned"] is True
     assert status["usrOverlay"] is None

@@ -47,11 +47,17 @@ def forgive_closed_readers() -> None:
         forgiving = io.TextIOWrapper(
             cast("BinaryIO", raw) if unbuffered else io.BufferedWriter(raw),
             encoding=stream.encoding,
-            errors=stream.errors,
+            errors=_lenient(stream.encoding) if stream.errors == "strict" else stream.errors,
             line_buffering=stream.line_buffering,
             write_through=stream.write_through,
         )
         setattr(sys, name, forgiving)
+
+
+def _lenient(encoding: str) -> str:
+    """How to write what an encoding has not: names of files come out as the bytes that they are, nothing fails."""
+    is_utf8 = encoding.lower().replace("-", "").replace("_", "") == "utf8"
+    return "surrogateescape" if is_utf8 else "backslashreplace"
 
 
 def has_reader() -> bool:

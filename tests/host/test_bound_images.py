@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bootc_build.onhost.bound.spec import bound_images, parse_unit
+from bootc_build.onhost.bound.storage import BoundStorage
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.host.bound import images_of
 from bootc_build.onhost.host.origin import Origin
@@ -133,6 +134,25 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendHost:
     generator = str(CHECKOUT / MENU_GENERATOR)
     subprocess.run([generator, "-o", str(path / "boot/loader/grub.cfg")], check=True)
     return PretendHost(path, tmp_path / "scratch")
+
+
+@pytest.mark.parametrize(("status", "absent"), [(1, True), (125, False)])
+def test_image_is_absent_only_where_podman_says_so(
+    status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, absent: bool
+) -> None:
+    podman = tmp_path / "podman"
+    podman.write_text(
+        f'#!/bin/sh\ncase "$*" in *exists*) exit {status};; esac\necho no database >&2; exit 125\n'
+    )
+    podman.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", "/dev/null")
+    if absent:
+        assert BoundStorage().find("quay.io/a:1") is None
+    else:
+        # Or the clean-up would remove it from under the booted system.
+        with pytest.raises(UserError, match="no database"):
+            BoundStorage().find("quay.io/a:1")
 
 
 def test_list_says_whom_it_waits_for(host: PretendHost) -> None:

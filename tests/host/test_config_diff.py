@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from bootc_build.onhost.host.config_diff import read_tree
 from bootc_build.onhost.host.etc_merge import Change, Entry, Kind, Outcome, local_changes, merged
 from tests.host.invented_os import write_image
-from tests.host.pretend_boot import PretendHost
+from tests.host.pretend_boot import BOOTC, PretendHost
 
 STATES = ("absent", "file", "other", "mode", "link", "empty", "folder", "closed")
 
@@ -180,6 +181,132 @@ def test_directory_that_became_a_link_is_followed(target: str, *, conflicts: boo
     image = {"a": Entry(Kind.DIRECTORY)}
     (found,) = merged(image, {**image, "a/x": Entry(Kind.FILE)}, new)
     assert (found.outcome is Outcome.CONFLICT) == conflicts
+
+
+FILE, FOLDER, OTHER_FOLDER = Entry(Kind.FILE), Entry(Kind.DIRECTORY), Entry(Kind.DIRECTORY, "0700")
+
+
+def outcomes(
+    image: dict[str, Entry], present: dict[str, Entry], new: dict[str, Entry]
+) -> dict[str, Outcome | None]:
+    return {each.path: each.outcome for each in merged(image, present, new)}
+
+
+def test_directory_whose_mode_was_changed_hides_no_obstacle_below() -> None:
+    image = {"a": FOLDER, "a/b": FOLDER}
+    present = {"a": OTHER_FOLDER, "a/b": FOLDER, "a/b/mine": FILE}
+    new = {"a": FOLDER, "a/b": FILE}
+    assert outcomes(image, present, new)["a/b/mine"] is Outcome.CONFLICT
+
+
+def test_what_a_link_of_the_new_image_leads_to_can_be_in_the_way() -> None:
+    image = {"a": FOLDER, "real": FOLDER}
+    present = {**image, "a/x": FILE}
+    link = Entry(Kind.LINK, "real", "real")
+    new = {"a": link, "real": FOLDER, "real/x": FOLDER}
+    assert outcomes(image, present, new)["a/x"] is Outcome.CONFLICT
+    through_two = {"a": Entry(Kind.LINK, "b/c", "b/c"), "b": link, "real": FOLDER, "real/c": FOLDER}
+    assert outcomes(image, present, through_two)["a/x"] is Outcome.KEPT
+
+
+def test_removal_below_a_link_that_leads_nowhere_is_no_conflict() -> None:
+    image = {"a": FOLDER, "a/x": FILE}
+    new = {"a": Entry(Kind.LINK, "nowhere", "nowhere")}
+    assert outcomes(image, {"a": FOLDER}, new)["a/x"] is Outcome.GONE
+
+
+@pytest.mark.parametrize(
+    ("target", "outcome"),
+    [
+        ("/etc/real", Outcome.LOST),
+        ("/usr/share/a", Outcome.CONFLICT),
+        ("/var/lib/a", Outcome.KEPT),
+        ("../var/lib/a", Outcome.KEPT),
+    ],
+)
+def test_change_that_follows_a_link_out_of_etc_says_where_it_is_made(
+    target: str, outcome: Outcome
+) -> None:
+    image = {"a": FOLDER}
+    new = {"a": Entry(Kind.LINK, target, target)}
+    (found,) = merged(image, {**image, "a/x": FILE}, new)
+    assert found.outcome is outcome
+    assert f"/etc/a is a link to {target} in the new image" in found.problem
+
+
+def test_directory_that_the_image_closes_stays_open_where_something_in_it_was_changed(
+    host: PretendHost,
+) -> None:
+    for version, mode in (("2", 0o755), ("3", 0o700)):
+
+        def spoil(tree: Path, mode: int = mode) -> None:
+            for name in ("changed", "untouched"):
+                (tree / "etc" / name).mkdir()
+                (tree / "etc" / name / "file").write_text("image\n")
+                (tree / "etc" / name).chmod(mode)
+
+        write_image(host.scratch / "tmp/image", host.scratch, version=version, spoil=spoil)
+        host.bootc("upgrade")
+        if version == "2":
+            host.reboot()
+    (host.root / "etc/changed/file").write_text("mine\n")
+    assert host.bootc("config-diff").splitlines() == [
+        "~ /etc/changed/file",
+        (
+            "= /etc/changed  (kept; the new image's own change is not used: "
+            "its owner and mode stay, as something in it was changed here)"
+        ),
+    ]
+    assert foretold(host)["changed"]["change"] == "unchanged"
+    host.reboot()
+    modes = {
+        name: (host.root / "etc" / name).stat().st_mode & 0o777 for name in ("changed", "untouched")
+    }
+    assert modes == {"changed": 0o755, "untouched": 0o700}
+
+
+def test_attributes_alone_are_lost_and_that_is_said(host: PretendHost) -> None:
+    (host.root / "etc/folder").mkdir()
+    write_image(host.scratch / "tmp/image", host.scratch, version="2")
+    os.setxattr(host.root / "etc/colour", "user.mine", b"1")
+    os.setxattr(host.root / "etc/fstab", "user.mine", b"1")
+    (host.root / "etc/fstab").chmod(0o600)
+    os.setxattr(host.root / "etc/containers", "user.mine", b"1")
+    (host.root / "etc/containers/mine").touch()
+    done = host.execute(*BOOTC, "upgrade")
+    assert done.status == 0
+    assert "/etc/colour will not be kept: extended attributes" in done.stderr
+    assert "/etc/fstab" not in done.stderr
+    known = {path: each["atNextBoot"] for path, each in foretold(host).items()}
+    assert known == {
+        "colour": "lost",
+        "fstab": "kept",
+        "containers": "kept",
+        "containers/mine": "kept",
+        "folder": "kept",
+    }
+    host.reboot()
+    kept = {
+        name: "user.mine" in os.listxattr(host.root / "etc" / name)
+        for name in ("colour", "fstab", "containers")
+    }
+    assert kept == {"colour": False, "fstab": True, "containers": True}
+
+
+def test_transient_etc_is_lost_with_the_reboot(host: PretendHost) -> None:
+    overlay = "mount -t overlay overlay -o lowerdir=/etc,upperdir=/tmp/upper,workdir=/tmp/work /etc"
+    script = f'mkdir /tmp/upper /tmp/work && {overlay} && echo mine > /etc/mine && "$@"'
+    done = host.execute("sh", "-c", script, "sh", *BOOTC, "config-diff")
+    assert done.stdout == "+ /etc/mine  (lost: /etc is transient (prepare-root.conf))\n", done
+    assert not (host.root / "etc/mine").exists()
+
+
+def test_names_that_are_no_text_are_shown_as_they_are(host: PretendHost) -> None:
+    Path(os.fsdecode(os.fsencode(host.root / "etc") + b"/\xffname")).touch()
+    command = ["env", "PYTHONIOENCODING=utf-8:strict", *BOOTC, "config-diff"]
+    done = host.execute("sh", "-c", '"$@" | od -An -c', "sh", *command)
+    assert done.stderr == ""
+    assert "377   n   a   m   e" in done.stdout
 
 
 @given(TREES, TREES, TREES)

@@ -69,11 +69,34 @@ def test_entry_loads_kernel_with_its_options_and_initrd(loader: Path) -> None:
         ('dyndbg="file x +p" rw', ["'dyndbg=file x +p'", "'rw'"]),
         ("it's", ["'it'\\''s'"]),
         ("a\\b", ["'a\\b'"]),
+        ('a=* "" b="x  y"z ü=ä c:d;', ["'a=*'", "'b=x  yz'", "'ü=ä'", "'c:d;'"]),
     ],
 )
 def test_grub_does_not_interpret_options(loader: Path, options: str, words: list[str]) -> None:
     add(loader, 1, options=options)
     assert f"\tlinux {KERNEL} {' '.join(words)}\n" in menu(loader)
+
+
+def test_arguments_need_no_program_that_a_changed_etc_may_have_lost(
+    loader: Path, tmp_path: Path
+) -> None:
+    # /usr/bin/awk is a link through /etc/alternatives: without it every entry came out without root= and ostree=.
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for each in Path("/usr/bin").iterdir():
+        if "awk" not in each.name:
+            (programs / each.name).symlink_to(each)
+    add(loader, 1, options='root=UUID=r dyndbg="file x +p" ostree=/ostree/boot.1/x/0')
+    done = subprocess.run(
+        [GENERATOR, "-o", loader / "grub.cfg"],
+        env={"PATH": str(programs)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    words = "'root=UUID=r' 'dyndbg=file x +p' 'ostree=/ostree/boot.1/x/0'"
+    assert f"\tlinux {KERNEL} {words}\n" in (loader / "grub.cfg").read_text()
 
 
 def test_title_may_have_quotes(loader: Path) -> None:

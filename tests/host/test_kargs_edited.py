@@ -22,10 +22,12 @@ ARGUMENTS = st.lists(ARGUMENT, max_size=6)
         (Edits(delete=("quiet",)), NOW[:-1]),
         (Edits(delete=("console=tty0",)), (*NOW[:2], *NOW[3:])),
         (Edits(delete=("rw",), append=("ro",)), (NOW[0], *NOW[2:], "ro")),
-        (Edits(delete_if_present=("console", "absent")), (*NOW[:2], "quiet")),
+        (Edits(delete_if_present=("console=ttyS0", "absent", "rw")), (NOW[0], NOW[2], "quiet")),
+        (Edits(delete_if_present=("root", "console=tty9")), NOW[1:]),
         (Edits(replace=("console=tty0=tty1",)), (*NOW[:2], "console=tty1", *NOW[3:])),
         (Edits(replace=("root=UUID=new",)), ("root=UUID=new", *NOW[1:])),
-        (Edits(replace=("root=UUID=r=LABEL=x",)), ("root=UUID=r=LABEL=x", *NOW[1:])),
+        (Edits(replace=("root=UUID=r=LABEL=x",)), ("root=LABEL=x", *NOW[1:])),
+        (Edits(replace=("root=UUID=r=UUID=s",)), ("root=UUID=s", *NOW[1:])),
         (Edits(replace=("quiet=1",)), (*NOW[:-1], "quiet=1")),
         (Edits(), NOW),
     ],
@@ -43,6 +45,9 @@ def test_edits_do_what_they_say(edits: Edits, expected: tuple[str, ...]) -> None
         (Edits(replace=("console=tty9",)), "more than once"),
         (Edits(replace=("absent=1",)), "There is no kernel argument 'absent'."),
         (Edits(replace=("quiet",)), "says no new value"),
+        (Edits(replace=("quiet=0=1",)), "There is no kernel argument 'quiet=0'; there is 'quiet'."),
+        (Edits(replace=("root=LABEL=x",)), "There is no kernel argument 'root=LABEL'"),
+        (Edits(delete_if_present=("console",)), "more than once: console=tty0, console=ttyS0"),
         (Edits(append=("a b",)), "is not one kernel argument"),
         (Edits(append=("",)), "is not one kernel argument"),
         (Edits(append=('a="b',)), "is not one kernel argument"),
@@ -63,7 +68,15 @@ def test_what_is_appended_is_deleted_again(now: list[str], new: str) -> None:
         assert edited(edited(now, Edits(append=(new,))), Edits(delete=(new,))) == tuple(now)
 
 
-@given(ARGUMENTS, ARGUMENT)
+def test_replacement_that_was_made_is_not_made_again() -> None:
+    edits = Edits(replace=("mitigations=off=auto",))
+    once = edited(["mitigations=off"], edits)
+    assert once == ("mitigations=auto",)
+    with pytest.raises(UserError, match="There is no kernel argument 'mitigations=off'"):
+        edited(once, edits)
+
+
+@given(ARGUMENTS, st.sampled_from(["a=1", "a=2", "b=x=y", 'c="d e"']))
 def test_conditional_edits_are_idempotent(now: list[str], argument: str) -> None:
     for edits in (Edits(append_if_missing=(argument,)), Edits(delete_if_present=(argument,))):
         once = edited(now, edits)

@@ -19,7 +19,8 @@ def test_kernel_arguments_change_with_the_next_boot_and_outlive_an_upgrade(
     host: PretendHost,
 ) -> None:
     assert host.bootc("kargs") == "root=UUID=r rw old=1 both=1 mine=1\n"
-    assert host.bootc("kargs", "--append=new=1", "--delete=mine", "--replace=root=LABEL=x") == (
+    replaced = "--replace=root=UUID=r=LABEL=x"
+    assert host.bootc("kargs", "--append=new=1", "--delete=mine", replaced) == (
         "root=LABEL=x rw old=1 both=1 new=1\n"
     )
     shown = json.loads(host.bootc("kargs", "--json"))

@@ -107,6 +107,20 @@ def test_retained_branch_keeps_its_ref_through_upgrades(host: PretendHost) -> No
     subprocess.run(fsck, check=True)
 
 
+def test_refused_image_leaves_the_branch(host: PretendHost) -> None:
+    write_image(
+        host.scratch / "tmp/image",
+        host.scratch,
+        version="1",
+        spoil=lambda tree: (tree / "etc/mine").mkdir(),
+    )
+    (host.root / "etc/mine").write_text("mine")
+    status, said = switch(host)
+    assert status == 1
+    assert "/etc/mine was changed here" in said
+    assert BRANCH in refs(host)
+
+
 def test_rollback_leads_back_to_the_branch(host: PretendHost) -> None:
     publish(host, "1")
     assert switch(host)[0] == 0

@@ -221,4 +221,17 @@ def test_a_download_says_what_all_checks_came_to(host: PretendHost) -> None:
     if "libostree cannot hold" in done.stderr:
         pytest.skip("this machine's libostree cannot hold a deployment back")
     assert "preflight: nothing stands against it (boot-space, root-space" in done.stderr
+    assert "Image downloaded, but will not be applied on reboot" in done.stdout
     assert host.execute(*BOOTC, "upgrade", "--format=json").status == 2
+
+
+def test_arguments_of_what_is_held_back_do_not_ask_for_a_reboot(host: PretendHost) -> None:
+    publish(host, "2")
+    done = host.execute(*BOOTC, "upgrade", "--download-only")
+    if "libostree cannot hold" in done.stderr:
+        pytest.skip("this machine's libostree cannot hold a deployment back")
+    done = host.execute(*BOOTC, "kargs", "--append=mine=2")
+    assert 'Run "bootc upgrade --from-downloaded" to use them.' in done.stderr
+    host.bootc("upgrade", "--from-downloaded")
+    done = host.execute(*BOOTC, "kargs", "--append=mine=3")
+    assert 'Run "systemctl reboot" to use them.' in done.stderr

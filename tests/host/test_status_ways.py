@@ -1,6 +1,7 @@
 """`bootc status` reads files where libostree would be slow: both have to say the same, in every state."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -109,3 +110,24 @@ def test_damaged_origin_hides_no_system_and_is_named(host: PretendHost, damage: 
     done = host.execute(*BOOTC, "rollback")
     assert done.status == 1
     assert f"Mend the origin file /ostree/deploy/default/deploy/{name}: " in done.stderr
+
+
+def test_a_lost_deployment_hides_no_other_and_what_helps_is_said(host: PretendHost) -> None:
+    publish(host, "2")
+    host.bootc("upgrade")
+    before = host.root
+    host.reboot()
+    subprocess.run(["chattr", "-i", before], check=False)
+    before.rename(host.scratch / "lost")
+    done = host.execute(*BOOTC, "status", "--format=json")
+    assert done.status == 0
+    status = json.loads(done.stdout)["status"]
+    assert (status["booted"]["image"]["version"], status["rollback"]) == ("2", None)
+    assert "A boot entry leads to no deployment: root=UUID=r" in done.stderr
+    assert "bootc internals fsck --repair" in done.stderr
+    refused = host.execute(*BOOTC, "upgrade")
+    assert refused.status == 1
+    assert "bootc internals fsck --repair" in refused.stderr
+    host.bootc("internals", "fsck", "--repair")
+    assert "No update available." in host.bootc("upgrade")
+    assert host.execute(*BOOTC, "status").stderr == ""

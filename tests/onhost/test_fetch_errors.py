@@ -9,7 +9,9 @@ from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.oci.fetch_errors import (
     AccessDeniedError,
     FetchError,
+    HostConfigurationError,
     ImageNotFoundError,
+    TransientFetchError,
     explain,
 )
 from bootc_build.onhost.oci.imageproxy import open_image
@@ -130,3 +132,40 @@ def test_enforcing_needs_a_policy_that_refuses(
         open_image(ImageReference("registry", "registry.test/os", CONTAINER_POLICY)),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        (
+            'getting username and password: 1 error occurred:\n\t* reading JSON file "/x": invalid\n\n',
+            "skopeo login --authfile /etc/ostree/auth.json registry.test",
+        ),
+        (
+            "getting username and password: 1 error occurred: * error getting credentials - err: no x",
+            "skopeo login --authfile /etc/ostree/auth.json registry.test",
+        ),
+        (
+            'loading registries configuration: loading registries configuration "/x": toml: line 2',
+            "containers-registries.conf(5)",
+        ),
+        (
+            "registry registry.test is blocked in /etc/containers/registries.conf",
+            "containers-registries.conf(5)",
+        ),
+        (
+            "parsing /etc/containers/registries.d/x.yaml: error converting YAML to JSON",
+            "below /etc/containers",
+        ),
+        (
+            "missing key client.key for client certificate client.cert. Note that CA certificates",
+            "containers-certs.d(5)",
+        ),
+    ],
+)
+def test_what_is_wrong_on_this_host_is_not_tried_again(said: str, remedy: str) -> None:
+    error = explain(IMAGE, said, Path("/etc/ostree/auth.json"))
+    assert isinstance(error, HostConfigurationError)
+    assert not isinstance(error, TransientFetchError)
+    assert remedy in error.remedy
+    assert "\n" not in error.fact

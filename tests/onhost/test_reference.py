@@ -104,7 +104,7 @@ def test_other_origins_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("target", "transport"),
-    [("Quay.io/UPPER", "registry"), ("docker://q.io/a", "registry"), ("", "oci"), ("a b", "registry"),
+    [("Quay.io/UPPER", "registry"), ("UPPER/x", "registry"), ("docker://q.io/a", "registry"), ("", "oci"), ("a b", "registry"),
      ("x", "ftp"), ("q.io/a:", "registry"), ("-", "registry")],
 )  # fmt: skip
 def test_command_line_nonsense_is_a_usage_error(target: str, transport: str) -> None:

@@ -23,6 +23,7 @@ STORAGE: Final = "ostree/bootc/storage"
 _ALIAS: Final = Path("/run/bootc/storage")
 _RUN: Final = Path("/run/bootc/storage-run")
 _NO_AUTH: Final = Path("/run/bootc/no-auth.json")
+_ABSENT: Final = 1  # podman-image-exists(1); whatever fails has another status
 _NO_IMAGE: Final = "does not resolve to an image ID"  # skopeo's words
 _PODMAN_REMEDY: Final = (
     "The image binds container images, so it has to bring podman: install it in the Containerfile."
@@ -46,13 +47,19 @@ class BoundStorage:
         return [StoredImage(each["Id"], tuple(each.get("Names") or ())) for each in found]
 
     def find(self, image: str) -> str | None:
-        """Id of an image by name, or None where it is not there."""
-        done = process.run(
-            [*self.command("image"), "inspect", "--format", "{{.Id}}", image],
-            check=False,
-            env=_environment(),
-        )
-        return done.stdout.strip() if done.status == 0 else None
+        """Id of an image by name, or None where it is not there.
+
+        Raises:
+            CommandError: podman cannot tell; what is not known to be absent is not fetched anew, nor removed.
+        """
+        inspect = [*self.command("image"), "inspect", "--format", "{{.Id}}", image]
+        done = process.run(inspect, check=False, env=_environment())
+        if done.status == 0:
+            return done.stdout.strip()
+        exists = [*self.command("image"), "exists", image]
+        if process.run(exists, check=False, env=_environment()).status == _ABSENT:
+            return None
+        return process.run(inspect, env=_environment()).stdout.strip()
 
     def image(self, *arguments: str, remedy: str = "") -> str:
         """Run ``podman image`` with arguments; its output.

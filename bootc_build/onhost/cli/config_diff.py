@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from bootc_build.onhost.host.running import read_slots, require_booted_host  # noqa: PLC0415
 
     require_booted_host()
-    found = config_diff(read_slots())
+    found = config_diff(read_slots(say))
     if args.format == "json":
         print(json.dumps(_document(found), indent=2))
     else:
@@ -52,7 +52,8 @@ def _show(found: "ConfigDiff") -> None:
 
     for each in found.differences:
         line = f"{each.change.value} /etc/{each.path}"
-        if each.outcome is None or each.outcome in (Outcome.KEPT, Outcome.STAYS_REMOVED):
+        plain = each.outcome in (None, Outcome.KEPT, Outcome.STAYS_REMOVED)
+        if each.outcome is None or (plain and not each.problem):
             print(line)
         else:
             reason = f": {each.problem}" if each.problem else ""

@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from bootc_build.onhost.cli.output import say
+
 if TYPE_CHECKING:
     from bootc_build.onhost.host.diff import Differences, Side
 
@@ -33,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     if len(args.deployments) > 2:  # noqa: PLR2004 - two are compared
         raise UsageError("More than two deployments cannot be compared.")
-    slots = read_slots()
+    slots = read_slots(say)
     found = diff(slots, *sides(slots, args.deployments), SysrootFiles())
     if args.format == "json":
         print(json.dumps(_document(found), indent=2))

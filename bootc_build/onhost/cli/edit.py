@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
     require_booted_host()
     # The lock is not held while somebody sits in an editor; what changed meanwhile is noticed.
-    old = read_running_host()
+    old = read_running_host(say)
     new = edit.parse_spec(_parsed(_text(args.filename) if args.filename else _edited(old)))
     if new == old.spec:
         print("Edit cancelled, no changes made.")
@@ -55,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
 def _text(file: Path) -> str:
     try:
         return file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
         raise UserError(f"{file} cannot be read: {error}.") from error
 
 

@@ -10,7 +10,7 @@ _EDITS = {
     "append": ("NAME[=VALUE]", "add an argument at the end, also a second time"),
     "append-if-missing": ("NAME[=VALUE]", "add an argument, unless it is there"),
     "delete": ("NAME[=VALUE]", "remove an argument, which has to be there"),
-    "delete-if-present": ("NAME[=VALUE]", "remove an argument, all its values if none is given"),
+    "delete-if-present": ("NAME[=VALUE]", "remove an argument, if it is there"),
     "replace": ("NAME=[OLD=]NEW", "give an argument another value"),
 }
 
@@ -36,11 +36,14 @@ def run(args: argparse.Namespace) -> int:
     edits = Edits(**{name.replace("-", "_"): values for name, values in wanted.items()})
     with open_for_change(say) as system:
         changed = change_kargs(system, edits)
+        staged = system.sysroot.staged()
     if changed is None:
         print("No changes.")
     else:
         print(" ".join(changed))
-        say('Kernel arguments updated.\nRun "systemctl reboot" to use them.')
+        held = staged is not None and staged.locked
+        use = "bootc upgrade --from-downloaded" if held else "systemctl reboot"
+        say(f'Kernel arguments updated.\nRun "{use}" to use them.')
     return 0
 
 
@@ -48,7 +51,7 @@ def _show(*, as_json: bool) -> int:
     from bootc_build.onhost.host.kargs import of_deployment  # noqa: PLC0415
     from bootc_build.onhost.host.running import read_slots  # noqa: PLC0415
 
-    slots = read_slots()
+    slots = read_slots(say)
     if as_json:
         roles = {"staged": slots.staged, "booted": slots.booted, "rollback": slots.rollback}
         print(

@@ -69,6 +69,10 @@ def run(args: "argparse.Namespace") -> int:
     return show(Options(chosen, args.format_version, args.booted, args.verbose))
 
 
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def show(options: Options) -> int:
     """Print the document.
 
@@ -81,7 +85,7 @@ def show(options: Options) -> int:
         )
     from bootc_build.onhost.host.running import read_running_host  # noqa: PLC0415
 
-    host = read_running_host()
+    host = read_running_host(_warn)
     if options.booted:
         host = host.booted_only()
     chosen = options.format or ("humanreadable" if sys.stdout.isatty() else "yaml")

@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
                 print(done.message)
             if done.queued is not None:
                 print_queued(done.queued)
+                if args.download_only:
+                    print(upgrade.DOWNLOAD_ONLY)
             if done.changes is not None:
                 print(done.changes.display)
             # As it is now: what was queued before may have been dropped.

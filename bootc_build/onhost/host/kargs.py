@@ -149,8 +149,9 @@ class Edits:
         append: add at the end, even when it is there already.
         append_if_missing: add at the end, unless it is there.
         delete: ``NAME`` has to be there once, ``NAME=VALUE`` at least once; the first is removed.
-        delete_if_present: all of it, if any.
-        replace: ``NAME=OLD=NEW``, or ``NAME=NEW`` where the name is there once.
+        delete_if_present: as ``delete``, but what is not there is no error, and ``NAME=VALUE`` goes as often as it
+            is there.
+        replace: ``NAME=OLD=NEW``, or ``NAME=NEW`` where the name is there once; see `_replace`.
     """
 
     append: tuple[str, ...] = ()
@@ -177,7 +178,8 @@ def edited(current: Sequence[str], edits: Edits) -> Arguments:
     arguments = list(current)
     for gone in edits.delete:
         del arguments[_place(arguments, gone)]
-    arguments = list(without(arguments, edits.delete_if_present))
+    for gone in edits.delete_if_present:
+        _delete_if_present(arguments, gone)
     for change in edits.replace:
         _replace(arguments, change)
     arguments.extend(edits.append)
@@ -216,13 +218,34 @@ def _place(arguments: Sequence[str], wanted: str) -> int:
     return places[0]
 
 
+def _delete_if_present(arguments: list[str], gone: str) -> None:
+    """Never more than was named: ``console`` does not mean each of two consoles, nor ``root`` that there is none."""
+    if gone in arguments:
+        arguments[:] = [each for each in arguments if each != gone]
+    elif any(_name(each) == gone for each in arguments):
+        del arguments[_place(arguments, gone)]
+
+
 def _replace(arguments: list[str], change: str) -> None:
+    """Give an argument another value.
+
+    Values may have equals signs themselves (``root=UUID=a=UUID=b``): the old value is what is there. Without an old
+    one, a new value with an equals sign is taken only in place of one of its kind (``root=UUID=b`` for
+    ``root=UUID=a``). Else a wrong old value, or the same change made twice, would leave ``quiet=0=1``.
+    """
     name, equals, rest = change.partition("=")
     if not equals:
         raise UserError(f"'{change}' says no new value.", "Write NAME=NEW or NAME=OLD=NEW.")
-    old, equals, new = rest.partition("=")
-    # A new value may have an equals sign itself: root=UUID=x.
-    if equals and f"{name}={old}" in arguments:
-        arguments[arguments.index(f"{name}={old}")] = f"{name}={new}"
-        return
-    arguments[_place(arguments, name)] = f"{name}={rest}"
+    ends = [index for index, character in enumerate(rest) if character == "="]
+    for end in ends:
+        old = f"{name}={rest[:end]}"
+        if old in arguments:
+            arguments[arguments.index(old)] = f"{name}={rest[end + 1 :]}"
+            return
+    place = _place(arguments, name)
+    if ends and not arguments[place].startswith(f"{name}={rest[: ends[0] + 1]}"):
+        raise UserError(
+            f"There is no kernel argument '{name}={rest[: ends[0]]}'; there is '{arguments[place]}'.",
+            f"Write NAME=OLD=NEW: {arguments[place]}{'' if '=' in arguments[place] else '='}=NEW.",
+        )
+    arguments[place] = f"{name}={rest}"

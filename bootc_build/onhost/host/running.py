@@ -1,6 +1,7 @@
 """The running system, looked at only: no lock, no change, no need to be root, and quick."""
 
 import os
+from collections.abc import Callable
 from typing import Final
 
 from bootc_build.onhost.errors import UserError
@@ -9,7 +10,11 @@ from bootc_build.onhost.host.document import Host
 from bootc_build.onhost.host.medium import is_read_only
 from bootc_build.onhost.ostree.deployment import Deployment
 from bootc_build.onhost.ostree.metadata import Commits
-from bootc_build.onhost.ostree.sysroot_files import SysrootFiles, UnknownLayoutError
+from bootc_build.onhost.ostree.sysroot_files import (
+    DANGLING_REMEDY,
+    SysrootFiles,
+    UnknownLayoutError,
+)
 from bootc_build.onhost.packages import find_packages
 from bootc_build.onhost.record import replace
 
@@ -48,7 +53,11 @@ def require_running(slots: status.Slots | None) -> status.Slots:
     return slots
 
 
-def _deployments() -> tuple[tuple[Deployment, ...], Commits]:
+def _ignore(_text: str) -> None:
+    """Tell nobody."""
+
+
+def _deployments(warn: Callable[[str], None]) -> tuple[tuple[Deployment, ...], Commits]:
     """The running system's deployments and where their commits are: from files where that is possible."""
     files = SysrootFiles()
     try:
@@ -57,14 +66,36 @@ def _deployments() -> tuple[tuple[Deployment, ...], Commits]:
         find_packages()
         from bootc_build.onhost.ostree.sysroot import open_system  # noqa: PLC0415 - takes time
 
-        sysroot = open_system(writing=False)
+        try:
+            sysroot = open_system(writing=False)
+        except UserError as error:
+            return _left(files, error, warn), files
         return sysroot.deployments(), sysroot.repo
 
 
-def read_running_host() -> Host:
+def _left(
+    files: SysrootFiles, refused: UserError, warn: Callable[[str], None]
+) -> tuple[Deployment, ...]:
+    """What is there of deployments that libostree refuses, because a boot entry leads to none."""
+    try:
+        found, lost = files.deployments_left()
+    except UnknownLayoutError:
+        raise refused from None
+    if not lost:
+        raise refused
+    for each in lost:
+        warn(f"warning: A boot entry leads to no deployment: {each}")
+    warn(f"warning: {DANGLING_REMEDY}")
+    return found
+
+
+def read_running_host(warn: Callable[[str], None] = _ignore) -> Host:
     """The status of the running system, without its lock and without being root; nothing is changed.
 
     Empty on a machine that was not booted through ostree.
+
+    Args:
+        warn: told what is wrong with deployments that are not shown.
 
     Raises:
         UserError: the deployments cannot be read.
@@ -72,7 +103,7 @@ def read_running_host() -> Host:
     # A container that happens to run on such a host is no such host, and must not wait for libostree.
     if not os.path.exists(_BOOTED):
         return Host()
-    deployments, commits = _deployments()
+    deployments, commits = _deployments(warn)
     host = status.read_host(deployments, commits, read_only=is_read_only("/sysroot"))
     return replace(
         host,
@@ -85,11 +116,14 @@ def read_running_host() -> Host:
     )
 
 
-def read_slots() -> status.Slots:
+def read_slots(warn: Callable[[str], None] = _ignore) -> status.Slots:
     """The running system's deployments by role, without its lock and without being root.
+
+    Args:
+        warn: told what is wrong with deployments that are not among them.
 
     Raises:
         UserError: not a booted host.
     """
     require_booted_host(root=False)
-    return require_running(status.slots(_deployments()[0]))
+    return require_running(status.slots(_deployments(warn)[0]))

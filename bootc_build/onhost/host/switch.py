@@ -43,10 +43,11 @@ def switch(
     pulled = bring(system, target, progress)
     if facts is not None:
         plain.check_image(facts, system.sysroot.repo, pulled.merge_commit)
-    refspec = origin.refspec
-    if refspec is not None and not retain:
-        system.sysroot.forget_branch(refspec)
-    return stage(system, target, pulled, progress=progress)
+    queued = stage(system, target, pulled, progress=progress)
+    # Not before: what is refused leaves the host as it was.
+    if origin.refspec is not None and not retain:
+        system.sysroot.forget_branch(origin.refspec)
+    return queued
 
 
 def mutate_in_place(target: ImageReference, sysroot: Path = _SYSROOT) -> str:

@@ -27,7 +27,7 @@ _CACHED_NAMES = tuple(
     f"ostree-ext.cached.{name}" for name in ("manifest-digest", "manifest", "config")
 )
 _NO_UPDATE = "No update available."
-_DOWNLOAD_ONLY = "Image downloaded, but will not be applied on reboot"
+DOWNLOAD_ONLY = "Image downloaded, but will not be applied on reboot"
 _RELEASED = "Staged deployment will now be applied on reboot"
 
 
@@ -225,7 +225,7 @@ def _keep_staged(system: BootedSystem, staged: "Deployment", *, download_only: b
         return Upgraded(message="Staged update present, not changed")
     system.sysroot.change_hold(staged)
     announce(system.sysroot)
-    return Upgraded(message=_DOWNLOAD_ONLY if download_only else _RELEASED)
+    return Upgraded(message=DOWNLOAD_ONLY if download_only else _RELEASED)
 
 
 def release_downloaded(system: BootedSystem) -> str:

@@ -23,6 +23,10 @@ class CertificateError(FetchError):
     """The source is not who it says it is, or the clock is wrong."""
 
 
+class HostConfigurationError(FetchError):
+    """Files of this host are wrong, or forbid it; nothing was asked, and waiting does not mend it."""
+
+
 class TransientFetchError(FetchError):
     """It may be better the next time: the network, a registry that is busy or down, a connection that broke."""
 
@@ -43,6 +47,7 @@ def explain(image: ImageReference, said: str, auth_file: Path | None) -> FetchEr
         said: skopeo's message.
         auth_file: credentials that were used; None when asked anonymously.
     """
+    said = " ".join(said.split())  # some of it comes as a list in lines
     low = said.lower()
     if image.transport == "docker-daemon" and "docker daemon" in low:
         return FetchError(
@@ -103,6 +108,20 @@ def _denied(name: str, where: str, said: str, auth_file: Path | None) -> tuple[s
     )
 
 
+def _bad_credentials(name: str, where: str, said: str, auth_file: Path | None) -> tuple[str, str]:
+    return (
+        f"The credentials in {auth_file or 'the configured place'} cannot be read, to fetch '{name}': {said}",
+        f"Mend the file, or write it anew: skopeo login --authfile {auth_file or '/etc/ostree/auth.json'} {where}",
+    )
+
+
+def _configured(name: str, _where: str, said: str, _auth_file: Path | None) -> tuple[str, str]:
+    return (
+        f"This host's configuration keeps '{name}' from being fetched: {said}",
+        "Mend what is named below /etc/containers; see containers-registries.conf(5) and containers-certs.d(5).",
+    )
+
+
 def _unsigned(name: str, _where: str, said: str, _auth_file: Path | None) -> tuple[str, str]:
     return (
         f"The signature policy does not accept '{name}': {said}",
@@ -120,6 +139,19 @@ _LOCAL_REMEDIES: Final = {
 }
 # The first that fits counts.
 _KINDS: Final = (
+    (("getting username and password",), HostConfigurationError, _bad_credentials),
+    (
+        (
+            "loading registries configuration",
+            "is blocked in",
+            "parsing /etc/containers/",
+            "parsing /usr/share/containers/",
+            "for client certificate",
+            "missing client certificate",
+        ),
+        HostConfigurationError,
+        _configured,
+    ),
     (
         ("toomanyrequests", "too many requests", "status: 429", "status code 429", "registry 429"),
         TooManyRequestsError,

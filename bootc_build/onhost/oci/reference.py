@@ -230,11 +230,20 @@ def _check_name(transport: str, name: str) -> None:
         raise UsageError(
             f"{name!r} is not the name of an image.", "Write for example quay.io/example/os:latest"
         )
-    if transport == "registry" and not _REGISTRY_NAME.fullmatch(name):
+    if transport == "registry" and not _is_registry_name(name):
         raise UsageError(
             f"'{name}' is not the name of an image in a registry.",
             "Write [HOST[:PORT]/]PATH[:TAG][@DIGEST], the path in lower case.",
         )
+
+
+def _is_registry_name(name: str) -> bool:
+    found = _REGISTRY_NAME.fullmatch(name)
+    if found is None:
+        return False
+    # What cannot be a host is the first component of the path, and in lower case like the rest.
+    host = found["host"] or "localhost"
+    return host == "localhost" or any(each in host for each in ".:") or host == host.lower()
 
 
 def _bad_origin(text: str) -> UsageError:

@@ -1,15 +1,23 @@
-"""Which origin file keeps libostree from reading a sysroot: what it says itself does not always name the file."""
+"""Which file keeps libostree from reading a sysroot: what it says itself does not always name it, nor what helps."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import gi
+
+from bootc_build.onhost.ostree.sysroot_files import (
+    DANGLING_REMEDY,
+    SysrootFiles,
+    UnknownLayoutError,
+)
 
 gi.require_version("OSTree", "1.0")
 from gi.repository import GLib  # noqa: E402 - the version has to be chosen first
 
 
 def remedy(sysroot: Path) -> str:
-    """What to mend, where an origin file is damaged; empty where none is."""
+    """What to mend, where an origin file is damaged or a boot entry leads to no deployment; else empty."""
     for file in sorted(sysroot.glob("ostree/deploy/*/deploy/*.origin")):
         try:
             text = file.read_text()
@@ -20,6 +28,9 @@ def remedy(sysroot: Path) -> str:
             return _mend(file, error.message)
         except OSError:
             continue
+    with suppress(UnknownLayoutError):
+        if SysrootFiles(os.fspath(sysroot)).deployments_left()[1]:
+            return DANGLING_REMEDY
     return ""
 
 

@@ -33,6 +33,10 @@ _PINNED: Final = ("libostree-transient", "pinned")
 _UNLOCKED: Final = ("origin", "unlocked")
 COMMIT_TYPE: Final = "(a{sv}aya(say)sstayay)"
 _ATTEMPTS: Final = 3
+# libostree reads no deployment at all then.
+DANGLING_REMEDY: Final = (
+    "Remove boot entries that lead to no deployment: bootc internals fsck --repair"
+)
 Metadata = dict[str, object]
 
 
@@ -66,6 +70,19 @@ class SysrootFiles:
                 problem = error
         raise UnknownLayoutError(str(problem)) from problem
 
+    def deployments_left(self) -> tuple[tuple[Deployment, ...], tuple[str, ...]]:
+        """The deployments that are whole, where libostree refuses all for the sake of one; and the other boot entries.
+
+        Raises:
+            UnknownLayoutError: nothing can be told.
+        """
+        lost: list[str] = []
+        try:
+            found = self._deployments(lost)
+        except (OSError, ValueError, KeyError) as error:
+            raise UnknownLayoutError(str(error)) from error
+        return found, tuple(lost)
+
     def commit_metadata(self, commit: str) -> Metadata:
         """Metadata that was written with a commit; empty where the commit cannot be read."""
         try:
@@ -93,7 +110,8 @@ class SysrootFiles:
     def _path(self, relative: str) -> str:
         return os.path.join(self._root, relative)
 
-    def _deployments(self) -> tuple[Deployment, ...]:
+    def _deployments(self, lost: list[str] | None = None) -> tuple[Deployment, ...]:
+        """``lost`` takes the links of the boot entries that lead nowhere, instead of an error."""
         target = os.readlink(self._path("boot/loader"))
         if not _LOADER.fullmatch(target):
             raise UnknownLayoutError(f"/boot/loader is a link to {target}")
@@ -102,7 +120,15 @@ class SysrootFiles:
         entries = [_boot_entry(_read_text(os.path.join(folder, name))) for name in names]
         entries.sort(key=lambda entry: -int(entry["version"]))
         running = self._running_inode()
-        found = [self._real(entry.get("options", ""), running) for entry in entries]
+        found: list[Deployment] = []
+        for entry in entries:
+            options = entry.get("options", "")
+            try:
+                found.append(self._real(options, running))
+            except FileNotFoundError:
+                if lost is None:
+                    raise
+                lost.append(options)
         if any(each.booted for each in found):
             found = [*self._staged(), *found]
         return tuple(replace(each, index=index) for index, each in enumerate(found))
