@@ -55,8 +55,10 @@ def run(args: argparse.Namespace) -> int:
 def _text(file: Path) -> str:
     try:
         return file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read: {error}.") from error
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is no text: {error}.", "Write it in UTF-8.") from error
 
 
 def _parsed(text: str) -> object:

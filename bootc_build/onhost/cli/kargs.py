@@ -36,11 +36,17 @@ def run(args: argparse.Namespace) -> int:
     edits = Edits(**{name.replace("-", "_"): values for name, values in wanted.items()})
     with open_for_change(say) as system:
         changed = change_kargs(system, edits)
+        staged = system.sysroot.staged()
     if changed is None:
         print("No changes.")
+        return 0
+    print(" ".join(changed))
+    say("Kernel arguments updated.")
+    if staged is not None and staged.locked:
+        # It stays so: no reboot uses what is only downloaded.
+        say('Run "bootc upgrade --from-downloaded" to have the next reboot use them.')
     else:
-        print(" ".join(changed))
-        say('Kernel arguments updated.\nRun "systemctl reboot" to use them.')
+        say('Run "systemctl reboot" to use them.')
     return 0
 
 
