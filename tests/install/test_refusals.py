@@ -85,6 +85,34 @@ def test_target_stays_as_it_was_where_the_image_lacks_its_boot_loader(
     assert [each.name for each in target.iterdir()] == ["precious"]
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        ((), False, True),
+        ((), True, True),
+        (("--bootloader-target=uefi",), False, True),
+        (("--bootloader-target=uefi",), True, False),
+        (("--bootloader=none",), False, False),
+    ],
+)
+def test_system_whose_boot_is_on_no_one_disk_is_not_taken_over_without_a_boot_loader(
+    case: tuple[tuple[str, ...], bool, bool],
+    image: Path,
+    target: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options, esp, refused = case
+    (target / "boot").mkdir()
+    (target / "boot/vmlinuz").touch()
+    found = Target(f"UUID={ROOT}", (), "UUID=b", None, esp_is_mounted=esp)
+    monkeypatch.setattr("bootc_build.onhost.install.target.inspect", lambda _root: found)
+    status = install((*FILESYSTEM, "--replace=alongside"), image, target, *options)
+    assert status == int(refused)
+    assert ("/boot is on no partition of a disk" in capsys.readouterr().err) == refused
+    assert (target / "ostree").exists() != refused
+
+
 def test_disk_is_not_wiped_for_an_image_that_is_not_there(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
