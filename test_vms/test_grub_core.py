@@ -29,8 +29,8 @@ def _make_xfs(tree: Path, partition: Path) -> None:
     prototype = tree.with_name("prototype")
     menu = f"grub.cfg ---644 0 0 {tree}/grub/grub.cfg"
     prototype.write_text(f"/\n0 0\nd--755 0 0\ngrub d--755 0 0\n{menu}\n$\n$\n")
-    command = ["mkfs.xfs", "-q", "-m", f"uuid={_UUID}", "-p", prototype, partition]
-    subprocess.run(command, check=True)
+    identity = f"uuid={_UUID}"
+    subprocess.run(["mkfs.xfs", "-q", "-m", identity, "-p", prototype, partition], check=True)
 
 
 @pytest.mark.parametrize("make", [_make_ext4, _make_btrfs, _make_xfs])
