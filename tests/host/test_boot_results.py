@@ -18,6 +18,8 @@ from bootc_build.onhost.host.boot_record import (
     remember,
 )
 from bootc_build.onhost.host.stage import wait_until_settled
+from bootc_build.onhost.host.upgrade import failed_message
+from bootc_build.onhost.oci.reference import ImageReference
 from tests.host.pretend_boot import BOOTC, PretendHost, publish
 
 
@@ -84,6 +86,7 @@ def test_what_was_fallen_back_to_stays_and_what_failed_is_not_queued_again(
     assert host.status()["failedImages"] == [failed]
 
     said = host.bootc("upgrade")
+    assert "image, version 2, did not boot here, " in said
     assert digest in said
     assert "bootc upgrade --retry-failed" in said
     assert "--retry-failed" in host.bootc("upgrade", "--check")
@@ -161,6 +164,13 @@ def test_a_block_that_is_too_small_is_refused() -> None:
 
 def failed_image(number: int) -> FailedImage:
     return FailedImage(f"sha256:{number}", f"config:{number}", "os", None, "a.0", "why", "then")
+
+
+def test_an_image_without_a_version_is_named_without_one() -> None:
+    said = failed_message(ImageReference("registry", "registry.example/os:1"), failed_image(1))
+    assert said.startswith(
+        "The newest image of registry.example/os:1 did not boot here, then: why\n"
+    )
 
 
 def test_the_record_is_bounded_and_takes_the_latest_first(tmp_path: Path) -> None:

@@ -199,6 +199,9 @@ def test_downloaded_only_is_not_booted_until_released(host: PretendHost) -> None
     changed = host.sysroot / "ostree/bootc"
     assert host.status()["staged"]["downloadOnly"] is True
     assert not required.exists(), "no reboot uses it"
+    done = host.execute(*BOOTC, "kargs", "--append=later=1")
+    assert 'Run "bootc upgrade --from-downloaded" to have the next reboot' in done.stderr
+    assert host.status()["staged"]["downloadOnly"] is True
     os.utime(changed, (0, 0))
     assert host.bootc("upgrade", "--from-downloaded") == (
         "Staged deployment will now be applied on reboot\n"

@@ -206,7 +206,7 @@ def test_change_by_somebody_else_during_the_edit_is_noticed(host: PretendHost) -
 
 def test_changing_specifications_needs_root_and_a_document(host: PretendHost) -> None:
     done = host.execute(*BOOTC, "edit", "-f", "/tmp/absent")
-    assert done.stderr.startswith("error: /tmp/absent cannot be read:")
+    assert done.stderr == "error: /tmp/absent cannot be read: No such file or directory.\n"
     (host.scratch / "tmp/no.yaml").write_text("a: [")
     done = host.execute(*BOOTC, "edit", "-f", "/tmp/no.yaml")
     assert done.stderr.startswith("error: The specification is not valid YAML:")

@@ -42,6 +42,16 @@ def test_a_file_hides_one_of_its_name_in_an_earlier_directory(tmp_path: Path) ->
         assert load_configuration(tmp_path).kargs == (where,)
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "etc/bootc/install/10-x.toml").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"/10-x.toml cannot be read: Is a directory\.$"):
+        load_configuration(tmp_path)
+    (tmp_path / "etc/bootc/install/10-x.toml").rmdir()
+    (tmp_path / "etc/bootc/install/10-x.toml").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"/10-x.toml is no text: .*\nWrite it in UTF-8"):
+        load_configuration(tmp_path)
+
+
 def test_a_link_to_dev_null_masks(tmp_path: Path) -> None:
     put(tmp_path, "usr/lib", "10-x.toml", '[install]\nkargs = ["x"]\n')
     folder = tmp_path / "etc/bootc/install"

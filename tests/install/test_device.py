@@ -36,6 +36,16 @@ def test_a_plain_directory_has_no_disk(tmp_path: Path) -> None:
     assert target.inspect(tmp_path) == target.Target(None, (), None, None, esp_is_mounted=False)
 
 
+def test_boot_is_mounted_as_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (
+        f"22 1 254:1 / {tmp_path} rw - ext4 /dev/absent1 rw\n"
+        f"30 22 254:2 / {tmp_path}/boot rw - xfs /dev/absent2 rw\n"
+    )
+    monkeypatch.setattr(device, "mounts", lambda: device.parse_mountinfo(lines))
+    monkeypatch.setattr(device, "uuid_of", str)
+    assert target.inspect(tmp_path).boot_type == "xfs"
+
+
 def test_root_of_the_running_kernel_is_inherited() -> None:
     line = "BOOT_IMAGE=/vmlinuz root=UUID=1-2 ro quiet rootflags=subvol=@ rd.luks.uuid=9"
     assert target.inherited_root(line) == ("UUID=1-2", ("rootflags=subvol=@", "rd.luks.uuid=9"))

@@ -85,6 +85,34 @@ def test_target_stays_as_it_was_where_the_image_lacks_its_boot_loader(
     assert [each.name for each in target.iterdir()] == ["precious"]
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        ((), False, True),
+        ((), True, True),
+        (("--bootloader-target=uefi",), False, True),
+        (("--bootloader-target=uefi",), True, False),
+        (("--bootloader=none",), False, False),
+    ],
+)
+def test_system_whose_boot_is_on_no_one_disk_is_not_taken_over_without_a_boot_loader(
+    case: tuple[tuple[str, ...], bool, bool],
+    image: Path,
+    target: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options, esp, refused = case
+    (target / "boot").mkdir()
+    (target / "boot/vmlinuz").touch()
+    found = Target(f"UUID={ROOT}", (), "UUID=b", None, esp_is_mounted=esp)
+    monkeypatch.setattr("bootc_build.onhost.install.target.inspect", lambda _root: found)
+    status = install((*FILESYSTEM, "--replace=alongside"), image, target, *options)
+    assert status == int(refused)
+    assert ("/boot is on no partition of a disk" in capsys.readouterr().err) == refused
+    assert (target / "ostree").exists() != refused
+
+
 def test_disk_is_not_wiped_for_an_image_that_is_not_there(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
@@ -112,13 +140,16 @@ def test_disk_is_not_wiped_for_an_image_that_is_not_there(tmp_path: Path) -> Non
     assert subprocess.run(["blkid", "-p", disk], check=True, capture_output=True).stdout == before
 
 
-def test_file_of_keys_that_is_no_text_is_named(
+def test_file_of_keys_that_is_no_text_or_not_there_is_named(
     image: Path, target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = tmp_path / "keys"
     keys.write_bytes(b"ssh-rsa \xff\n")
     assert install(FILESYSTEM, image, target, f"--root-ssh-authorized-keys={keys}") == 1
     assert f"The SSH keys in {keys} are no text" in capsys.readouterr().err
+    assert install(FILESYSTEM, image, target, "--root-ssh-authorized-keys=/absent") == 1
+    said = capsys.readouterr().err
+    assert said == "error: The SSH keys in /absent cannot be read: No such file or directory.\n"
     assert not list(target.iterdir())
 
 
@@ -155,6 +186,7 @@ def test_record_says_whether_the_installed_system_has_selinux(
         (("--boot-mount-spec=UUID=c",), "UUID=b", "UUID=c /boot ext4"),
         (("--boot-mount-spec=",), "UUID=b", "UUID=old /boot ext4"),
         (("--boot-mount-spec=",), None, "UUID=old /boot ext4"),
+        ((), "UUID=x", "UUID=x /boot xfs defaults"),
     ],
 )
 def test_empty_specification_leaves_it_to_others_to_mount_boot(
@@ -164,7 +196,8 @@ def test_empty_specification_leaves_it_to_others_to_mount_boot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told, boot, line = case
-    found = Target(f"UUID={ROOT}", (), boot, None, esp_is_mounted=False)
+    kind = "xfs" if boot == "UUID=x" else "ext4"
+    found = Target(f"UUID={ROOT}", (), boot, None, esp_is_mounted=False, boot_type=kind)
     monkeypatch.setattr("bootc_build.onhost.install.target.inspect", lambda _root: found)
     assert install(FILESYSTEM, image, target, *told) == 0
     (table,) = target.glob("ostree/deploy/default/deploy/*/etc/fstab")
@@ -172,7 +205,7 @@ def test_empty_specification_leaves_it_to_others_to_mount_boot(
     assert len(lines) == 1
     assert lines[0].startswith(line)
     stub = (target / "boot/efi/EFI/debian/grub.cfg").read_text()
-    uuid = ROOT if boot is None else "c" if "=UUID=c" in "".join(told) else "b"
+    uuid = ROOT if boot is None else lines[0][5] if "old" not in lines[0] else boot[5:]
     assert f"--set=root {uuid}\n" in stub
     assert ("prefix=($root)/boot/grub" in stub) == (boot is None), "where /boot is the root's"
 

@@ -58,7 +58,7 @@ def _text(file: Path) -> str:
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} cannot be read: {error}.") from error
+        raise UserError(f"{file} is no text: {error}.", "Write it in UTF-8.") from error
 
 
 def _parsed(text: str) -> object:

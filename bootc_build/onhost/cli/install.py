@@ -103,6 +103,8 @@ def _to_filesystem(args: argparse.Namespace) -> int:
     found = target.inspect(wanted.root_path)
     wanted = located(args, wanted, configuration, found)
     filesystem.check_request(wanted)
+    if args.replace == "alongside":
+        takeover.check_firmware(wanted, esp_is_mounted=found.esp_is_mounted)
     _warn_of_host_root(args, wanted.root_path)
     if args.replace == "wipe":
         takeover.wipe(wanted.root_path)

@@ -121,6 +121,8 @@ def located(
         root_mount_spec=root_spec,
         root_kargs=found.root_kargs if root is None else (),
         boot_mount_spec=boot_spec,
+        # A tree that becomes a disk later is `bootc-build disk`'s, whose /boot is ext4.
+        boot_type=found.boot_type or "ext4",
         boot_uuid=request.uuid_of_spec(uuid_spec) if chosen else "",
         bootloaders=chosen,
         disk=found.disk,
@@ -161,7 +163,7 @@ def _read_keys(path: Path | None) -> str | None:
     try:
         return path.read_text()
     except OSError as error:
-        raise UserError(f"The SSH keys cannot be read: {error}.") from error
+        raise UserError(f"The SSH keys in {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise UserError(
             f"The SSH keys in {path} are no text: {error}.",

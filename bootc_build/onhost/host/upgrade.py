@@ -161,9 +161,9 @@ def _find_failed(described: pull.RemoteImage | pull.PulledImage) -> boot_record.
 
 def failed_message(image: ImageReference, failed: boot_record.FailedImage) -> str:
     """Why an image is not queued again."""
-    version = "" if failed.version is None else f", version {failed.version}"
+    version = "" if failed.version is None else f", version {failed.version},"
     return (
-        f"The newest image of {image.display}{version}, did not boot here, {failed.time}: {failed.reason}\n"
+        f"The newest image of {image.display}{version} did not boot here, {failed.time}: {failed.reason}\n"
         f"  Digest: {failed.digest}\n"
         "It is not queued again: push a mended one, or try it once more with: bootc upgrade --retry-failed"
     )

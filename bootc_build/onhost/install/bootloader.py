@@ -15,9 +15,10 @@ from pathlib import Path
 from bootc_build.onhost import process
 from bootc_build.onhost.errors import UserError
 
-# All that reading the menu and the kernel takes, so that nothing is loaded from disk before the menu.
+# All that reading the menu and the kernel takes, so that nothing is loaded from disk before the menu. btrfs and XFS: for
+# a /boot that somebody else made, as the signed GRUB for UEFI has them.
 _BIOS_MODULES = (
-    "biosdisk", "part_gpt", "part_msdos", "ext2", "normal", "configfile", "linux", "search",
+    "biosdisk", "part_gpt", "part_msdos", "ext2", "btrfs", "xfs", "normal", "configfile", "linux", "search",
     "search_fs_uuid", "search_label", "serial", "terminal", "test", "true", "loadenv", "regexp",
     "echo", "cat", "ls", "minicmd", "sleep", "reboot", "halt", "probe", "gzio", "zstd",
 )  # fmt: skip

@@ -162,8 +162,10 @@ def _drop_ins(root: Path) -> Iterable[Path]:
 def _read(path: Path) -> str:
     try:
         return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text: {error}.", "Write it in UTF-8.") from error
 
 
 def merge(

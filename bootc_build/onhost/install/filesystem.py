@@ -215,7 +215,7 @@ def _configure(wanted: InstallRequest, deployment_root: Path) -> None:
     if wanted.boot_mount_spec:
         table = etc / "fstab"
         existing = table.read_text() if table.is_file() else ""
-        _replace(table, request.fstab(existing, wanted.boot_mount_spec))
+        _replace(table, request.fstab(existing, wanted.boot_mount_spec, wanted.boot_type))
     if wanted.root_ssh_authorized_keys is not None:
         (etc / "tmpfiles.d").mkdir(exist_ok=True)
         _replace(

@@ -26,6 +26,7 @@ class InstallRequest:
         root_mount_spec: the root file system as the kernel finds it (``UUID=…``); empty: no ``root=``.
         boot_mount_spec: the file system of /boot, or None when /boot is part of the root; empty: it is one of its
             own, and nothing is said of how it is mounted.
+        boot_type: type of that file system.
         boot_uuid: UUID of the file system that /boot is on, by which GRUB finds it.
         root_kargs: kernel arguments that the root file system needs (``rootflags=…``).
         stateroot: name of the group of deployments that share /var.
@@ -46,6 +47,7 @@ class InstallRequest:
     target: ImageReference
     root_mount_spec: str
     boot_mount_spec: str | None = None
+    boot_type: str = "ext4"
     boot_uuid: str = ""
     root_kargs: tuple[str, ...] = ()
     stateroot: str = "default"
@@ -117,8 +119,13 @@ def uuid_of_spec(spec: str) -> str:
     return value
 
 
-def fstab(existing: str, boot_mount_spec: str) -> str:
+def fstab(existing: str, boot_mount_spec: str, boot_type: str = "ext4") -> str:
     """The image's fstab with a line for /boot, in place of any that it had.
+
+    Args:
+        existing: the image's.
+        boot_mount_spec: the file system of /boot.
+        boot_type: its type.
 
     Raises:
         UsageError: the specification has blanks in it.
@@ -134,7 +141,7 @@ def fstab(existing: str, boot_mount_spec: str) -> str:
     ]
     # A disk may answer late (a busy host, a slow array); the default of 90 seconds would end in emergency mode.
     options = "defaults,x-systemd.device-timeout=10min"
-    return "\n".join([*kept, f"{boot_mount_spec} /boot ext4 {options} 0 2"]) + "\n"
+    return "\n".join([*kept, f"{boot_mount_spec} /boot {boot_type} {options} 0 2"]) + "\n"
 
 
 def root_ssh_tmpfiles(authorized_keys: str) -> str:

@@ -42,6 +42,21 @@ def check(root: Path) -> None:
         )
 
 
+def check_firmware(wanted: "InstallRequest", *, esp_is_mounted: bool) -> None:
+    """Make sure that firmware will find the new boot loader, as the old one's files go.
+
+    Raises:
+        UserError: there is no one disk to write it to: /boot is on an array or a logical volume.
+    """
+    found_by_files = esp_is_mounted and "bios" not in wanted.bootloaders
+    if wanted.disk is not None or not wanted.bootloaders or found_by_files:
+        return
+    raise UserError(
+        "/boot is on no partition of a disk, so there is no place to write the boot loader to; nothing was changed.",
+        "Mount the EFI system partition at /boot/efi and give --bootloader-target uefi, or move /boot to a partition.",
+    )
+
+
 def replace_boot(wanted: "InstallRequest", boot: Path) -> None:
     """Make the new system the one that boots, then remove the old system's files from /boot.
 

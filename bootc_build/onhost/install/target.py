@@ -17,6 +17,7 @@ class Target:
         root_spec: ``UUID=…`` of the root file system, or None where it is no file system of its own.
         root_kargs: kernel arguments that it needs.
         boot_spec: ``UUID=…`` of the file system that is mounted at /boot, if one is.
+        boot_type: its type, as fstab(5) has it.
         disk: the disk that the root (or /boot) is on, or None where there is not exactly one.
         esp_is_mounted: whether something is mounted at /boot/efi.
     """
@@ -26,6 +27,7 @@ class Target:
     boot_spec: str | None
     disk: Path | None
     esp_is_mounted: bool
+    boot_type: str | None = None
 
 
 def inspect(root: Path) -> Target:
@@ -47,6 +49,7 @@ def inspect(root: Path) -> Target:
         boot_spec=None if boot is None else f"UUID={device.uuid_of(boot.source)}",
         disk=_disk(Path((boot or mount).source)),
         esp_is_mounted=device.mount_of(root / "boot/efi", table) is not None,
+        boot_type=None if boot is None else boot.fs_type,
     )
 
 
