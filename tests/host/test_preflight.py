@@ -231,7 +231,7 @@ def test_arguments_of_what_is_held_back_do_not_ask_for_a_reboot(host: PretendHos
     if "libostree cannot hold" in done.stderr:
         pytest.skip("this machine's libostree cannot hold a deployment back")
     done = host.execute(*BOOTC, "kargs", "--append=mine=2")
-    assert 'Run "bootc upgrade --from-downloaded" to use them.' in done.stderr
+    assert 'Run "bootc upgrade --from-downloaded" to have the next reboot' in done.stderr
     host.bootc("upgrade", "--from-downloaded")
     done = host.execute(*BOOTC, "kargs", "--append=mine=3")
     assert 'Run "systemctl reboot" to use them.' in done.stderr

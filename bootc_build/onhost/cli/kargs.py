@@ -46,14 +46,7 @@ def run(args: argparse.Namespace) -> int:
         # It stays so: no reboot uses what is only downloaded.
         say('Run "bootc upgrade --from-downloaded" to have the next reboot use them.')
     else:
-<<<<<<< HEAD
-        print(" ".join(changed))
-        held = staged is not None and staged.locked
-        use = "bootc upgrade --from-downloaded" if held else "systemctl reboot"
-        say(f'Kernel arguments updated.\nRun "{use}" to use them.')
-=======
         say('Run "systemctl reboot" to use them.')
->>>>>>> w-longrun
     return 0
 
 
