@@ -38,7 +38,9 @@ def test_an_arm64_image_boots_from_its_disk(tmp_path: Path) -> None:
     assert [part["purpose"] for part in found["partitions"]][-1] == "root (ARM 64-bit)"
     assert "BIOS boot" not in {part["purpose"] for part in found["partitions"]}
     machine = ["bootc-build", "run", "--arch", "arm64", "--firmware", "uefi", disk, "--"]
-    said = run([*machine, "sh", "-c", "uname -m; bootc status --json; systemctl is-system-running --wait"])
+    said = run(
+        [*machine, "sh", "-c", "uname -m; bootc status --json; systemctl is-system-running --wait"]
+    )
     lines = said.stdout.splitlines()
     assert lines[0] == "aarch64"
     assert lines[-1] == "running"
