@@ -5,14 +5,12 @@ their whole name (`FILE::TEST`) or by a `-m` expression that speaks of them.
 """
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 _LEFT_OUT: pytest.StashKey[int] = pytest.StashKey()
 _OF_WORKER = "bootc_build_long_left_out"
-_MACHINES = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,11 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what is long, when nobody asked for it; let machines and the shared base image be one worker's."""
-    for item in items:
-        # One after the other, whatever pytest-xdist's number of workers: a machine takes a processor of its own.
-        if _MACHINES in item.path.parents or item.get_closest_marker("base_image"):
-            item.add_marker(pytest.mark.xdist_group("machines"))
+    """Deselect what is long, when nobody asked for it."""
     if config.getoption("--all") or re.search(r"\blong\b", config.getoption("-m") or ""):
         return
     named = tuple(argument for argument in config.args if "::" in argument)
