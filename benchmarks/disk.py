@@ -110,7 +110,7 @@ def _rebuilt(
             bounds.append(_writing(settings, container.mount()))
     name = f"{size}, disk after a small layer more / first disk"
     yield Ratio(name, 0.4, tuple(again), tuple(firsts))
-    alone = f"{size}, (mke2fs -d, sync, sha256sum) / first disk, which is what no cache spares"
+    alone = f"{size}, (mke2fs -d, sync, sha256) / first disk, which is what no cache spares"
     yield Bound(alone, statistics.median(x / y for x, y in zip(bounds, firsts, strict=True)))
 
 
@@ -124,7 +124,8 @@ def _writing(settings: Settings, tree: Path) -> float:
     mke2fs = ["mke2fs", "-q", "-t", "ext4", "-O", "^metadata_csum", "-d", str(tree), str(disk)]
     seconds = measure([*mke2fs, f"{size // 1024}k"], log).wall
     seconds += measure(["sync", str(disk)], log).wall
-    return seconds + measure(["sha256sum", str(disk)], log).wall
+    # Four times as fast as coreutils.
+    return seconds + measure(["openssl", "dgst", "-sha256", str(disk)], log).wall
 
 
 def _measure(settings: Settings, image: str, size: str, rounds: int) -> Iterator[Ratio | Space]:

@@ -7,7 +7,8 @@ then (one SIGTERM in eight was lost that way). What is lost so is raised again a
 
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _AGAIN_SECONDS = 0.05
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _lost: list[BaseException] = []
+_Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 def unwind_on_signals() -> None:
@@ -34,11 +36,28 @@ def unwind_on_signals() -> None:
 @contextmanager
 def signals_held() -> Iterator[None]:
     """Signals that stop the program wait until the end of the block, which has to be short."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    if threading.current_thread() is not threading.main_thread():
+        # Handlers run in the main thread alone: nothing is raised here.
+        yield
+        return
+    arrived: list[int] = []
+    handlers: dict[signal.Signals, _Handler] = {}
+    # Not by the mask alone, which is this thread's: the kernel gives a signal to any thread that takes it, and Python
+    # then runs the handler in this one.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
+        for number in _STOPPING:
+            handlers[number] = signal.getsignal(number)
+            signal.signal(number, lambda arriving, _frame: arrived.append(arriving))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for held, handler in handlers.items():
+            # None is one that Python knows nothing of.
+            if handler is not None:
+                signal.signal(held, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for late in arrived:
+            signal.raise_signal(late)
 
 
 def _stop(signum: int, _frame: FrameType | None) -> NoReturn:

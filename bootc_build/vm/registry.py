@@ -83,8 +83,9 @@ class Registry:
             proxy = RegistryProxy(self._backend_port, self.faults, self._log, contexts=contexts)
             if self._credentials is not None:
                 proxy.authorization = self._credentials.authorization
-            self._proxy = stack.enter_context(proxy)
+            # After the proxy's end: what stalls then must not go on before it is cut.
             stack.callback(self.faults.clear)
+            self._proxy = stack.enter_context(proxy)
             self._stack = stack.pop_all()
         return self
 

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -105,18 +106,26 @@ def test_the_manifest_is_never_there_with_half_of_its_files(
         assert "os.manifest.json" not in state or (len(state) == 3 and len(words) == 1)
 
 
+@pytest.mark.parametrize("threads", [0, 2])
 def test_ctrl_c_waits_until_all_are_in_place(
-    finished: dict[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    threads: int, finished: dict[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace = Path.replace
+    ending = threading.Event()
+    others = [threading.Thread(target=ending.wait) for _ in range(threads)]
+    for each in others:
+        each.start()
 
     def interrupted(self: Path, target: Path) -> Path:
         os.kill(os.getpid(), signal.SIGINT)
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        publish(finished, tmp_path / "new/os.manifest.json", tmp_path / "spare")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            publish(finished, tmp_path / "new/os.manifest.json", tmp_path / "spare")
+    finally:
+        ending.set()
     assert out(tmp_path) == {name: f"new {name}" for name in NAMES}
 
 
