@@ -59,7 +59,7 @@ class BoundStorage:
         exists = [*self.command("image"), "exists", image]
         if process.run(exists, check=False, env=_environment()).status == _ABSENT:
             return None
-        return process.run(inspect, env=_environment()).stdout.strip()
+        raise process.CommandError(inspect, done.status, done.stderr)
 
     def image(self, *arguments: str, remedy: str = "") -> str:
         """Run ``podman image`` with arguments; its output.
