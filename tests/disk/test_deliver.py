@@ -1,8 +1,8 @@
 import hashlib
 import json
 import os
-import signal
-import threading
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,26 +106,45 @@ def test_the_manifest_is_never_there_with_half_of_its_files(
         assert "os.manifest.json" not in state or (len(state) == 3 and len(words) == 1)
 
 
-@pytest.mark.parametrize("threads", [0, 2])
-def test_ctrl_c_waits_until_all_are_in_place(
-    threads: int, finished: dict[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replace = Path.replace
-    ending = threading.Event()
-    others = [threading.Thread(target=ending.wait) for _ in range(threads)]
-    for each in others:
-        each.start()
+_INTERRUPTED = """
+import os, signal, sys, threading
+from pathlib import Path
 
-    def interrupted(self: Path, target: Path) -> Path:
+from bootc_build.disk.deliver import publish
+
+threads, moment, names = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+for _ in range(threads):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+replace, moves = Path.replace, []
+
+def interrupted(self, target):
+    moves.append(self)
+    if len(moves) == moment:
         os.kill(os.getpid(), signal.SIGINT)
-        return replace(self, target)
+    return replace(self, target)
 
-    monkeypatch.setattr(Path, "replace", interrupted)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            publish(finished, tmp_path / "new/os.manifest.json", tmp_path / "spare")
-    finally:
-        ending.set()
+Path.replace = interrupted
+try:
+    publish({Path("new") / name: Path("out") / name for name in names}, Path("new") / names[-1], Path("spare"))
+    threading.Event().wait(30)  # another thread may take the signal, a moment later
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+# In a program of its own: the signal is for a whole process, and this one's belongs to pytest.
+@pytest.mark.usefixtures("finished")
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("moment", [1, 3])
+def test_ctrl_c_waits_until_all_are_in_place(threads: int, moment: int, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED, str(threads), str(moment), *NAMES],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "")
     assert out(tmp_path) == {name: f"new {name}" for name in NAMES}
 
 
