@@ -48,9 +48,10 @@ def make_disk(image: str, folder: Path) -> Path:
     )
     installed = trees.split(tree)
     now = int(time.time())
-    plan = plan_disk(identity, trees.settle(installed, now), timestamp=now)
+    settled = trees.settle(installed, now)
+    plan = plan_disk(identity, settled.contents, timestamp=now)
     disk = folder / "disk.raw"
-    write_raw_disk(plan, installed, disk, Silent())
+    write_raw_disk(plan, settled, disk, Silent())
     # The others are gone: they are written first, and their space is wanted.
     shutil.rmtree(installed.root)
     return disk

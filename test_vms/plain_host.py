@@ -41,9 +41,10 @@ def make_disk(image: str, folder: Path) -> Path:
         subprocess.run([tree / _MENU, "-o", boot / "loader/grub.cfg"], check=True)
     shutil.rmtree(tree)
     installed = trees.split(sysroot)
-    plan = plan_disk(identity, trees.settle(installed, 1), timestamp=1, size=10 * GIB)
+    settled = trees.settle(installed, 1)
+    plan = plan_disk(identity, settled.contents, timestamp=1, size=10 * GIB)
     disk = folder / "disk.raw"
-    write_raw_disk(plan, installed, disk, Silent())
+    write_raw_disk(plan, settled, disk, Silent())
     # The others are gone: they are written first, and their space is wanted.
     shutil.rmtree(installed.root)
     return disk

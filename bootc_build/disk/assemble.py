@@ -8,9 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bootc_build.disk import lvm
+from bootc_build.disk.ext4.fill import Ext4Image, Identity, make_ext4
+from bootc_build.disk.ext4.scan import ScannedTree
 from bootc_build.disk.identity import Role
 from bootc_build.disk.plan import DiskPlan, Partition
-from bootc_build.disk.trees import Trees
+from bootc_build.disk.trees import Settled, Trees, turn_back_times
 from bootc_build.disk.wanted import Layout, Subvolume
 from bootc_build.disk.workshop import Workshop, Workshops
 from bootc_build.disk.worktree import beside, remove_tree
@@ -28,23 +30,22 @@ ESP_LABEL = "EFI-SYSTEM"
 
 def write_raw_disk(
     plan: DiskPlan,
-    trees: Trees,
+    settled: Settled,
     disk: Path,
     progress: Progress,
     workshops: Workshops = MappingProxyType({}),
     *,
-    on_front: Callable[[int], None] = lambda _end: None,
+    on_written: Callable[[int], None] = lambda _end: None,
 ) -> None:
     """Make the raw disk file ``disk``, sparse. It must not exist; a failure may leave it unfinished.
 
     Args:
         plan: what it shall be like.
-        trees: what goes on it, in the folder of ``disk``.
+        settled: what goes on it, in the folder of ``disk``.
         disk: the file.
         progress: hears of the steps.
         workshops: where file systems other than ext4 are made.
-        on_front: is told, perhaps by another thread while the root is written, how many bytes in front of that
-            are as they stay.
+        on_written: is told, again and again, how many bytes from the beginning are as they stay.
 
     Raises:
         MissingProgramError, CommandError, UserError, OSError (no space left).
@@ -53,6 +54,7 @@ def write_raw_disk(
         file.truncate(plan.size)
     progress.step("Writing the partition table")
     write_partition_table(plan, disk)
+    trees = settled.trees
     if plan.layout.bios_boot_size:
         write_bios_boot_loader(plan, trees, disk)
     progress.step("Writing the EFI system partition")
@@ -61,32 +63,40 @@ def write_raw_disk(
     if plan.layout.group is not None:
         write_volume_group(plan, disk)
     root = plan.partition(Role.ROOT)
-    content = _content(plan.layout, root, trees)
+    content = _content(plan.layout, root, settled)
     assert content is not None  # noqa: S101 - the root has one
 
     def write_front() -> None:
         for partition in plan.places:
             if partition is not root:
-                _write_partition(plan, partition, trees, disk, workshops)
-        on_front(root.start)
+                _write_partition(plan, partition, settled, disk, workshops)
+        if content.kind != "ext4":
+            on_written(root.start)
 
     names = ", ".join(["/boot", *trees.extras, "/"])
     progress.step(f"Writing the file systems of {names}")
+    if content.kind == "ext4":
+        # At its beginning there is all that is not contents.
+        with nullcontext() if trees.extras else beside(write_front):
+            image = _make_ext4(plan, root, content, disk)
+        if trees.extras:
+            write_front()
+        on_written(root.start)
+        image.write_contents(on_written)
+        return
     if trees.extras:
         # One after the other: what is written has its tree removed, to make room for the next.
         write_front()
     with nullcontext() if trees.extras else beside(write_front):
         _fill(plan, root, content, disk, workshops)
-    if plan.layout.filesystem == "ext4":
-        e2fsprogs.make_immutable(slot(disk, root), trees.deployment_roots(), plan.timestamp)
 
 
 def _write_partition(
-    plan: DiskPlan, partition: Partition, trees: Trees, disk: Path, workshops: Workshops
+    plan: DiskPlan, partition: Partition, settled: Settled, disk: Path, workshops: Workshops
 ) -> None:
     if partition.role is Role.SWAP:
         write_swap(plan, partition, disk)
-    elif (content := _content(plan.layout, partition, trees)) is not None:
+    elif (content := _content(plan.layout, partition, settled)) is not None:
         _fill(plan, partition, content, disk, workshops)
 
 
@@ -131,7 +141,7 @@ def write_bios_boot_loader(plan: DiskPlan, trees: Trees, disk: Path) -> None:
 
 
 def write_esp(plan: DiskPlan, tree: Path, disk: Path) -> None:
-    """Write the EFI system partition.
+    """Write the EFI system partition. Times in the tree may be turned back.
 
     Raises:
         MissingProgramError, CommandError.
@@ -139,6 +149,7 @@ def write_esp(plan: DiskPlan, tree: Path, disk: Path) -> None:
     place = plan.partition(Role.ESP)
     volume = FatVolume(disk, place.start, place.size, plan.timestamp)
     volume.format(plan.identity.esp_serial, ESP_LABEL)
+    turn_back_times(tree, plan.timestamp)
     volume.copy_tree(tree)
 
 
@@ -184,39 +195,49 @@ class _Content:
     kind: str
     label: str
     tree: Path
+    scanned: ScannedTree
     subvolumes: tuple[Subvolume, ...] = ()
 
 
-def _content(layout: Layout, partition: Partition, trees: Trees) -> _Content | None:
+def _content(layout: Layout, partition: Partition, settled: Settled) -> _Content | None:
+    trees = settled.trees
     if partition.role is Role.BOOT:
-        return _Content("/boot", "ext4", BOOT_LABEL, trees.boot)
+        return _Content("/boot", "ext4", BOOT_LABEL, trees.boot, settled.boot)
     if partition.role is Role.ROOT:
         tree = trees.gathered({each.mountpoint: each.name for each in layout.subvolumes})
-        return _Content("/", layout.filesystem, layout.root_label, tree, layout.subvolumes)
+        kind, label = layout.filesystem, layout.root_label
+        return _Content("/", kind, label, tree, settled.root, layout.subvolumes)
     if partition.extra is None:
         return None
-    extra = partition.extra
-    return _Content(extra.mountpoint, extra.filesystem, extra.label, trees.extras[extra.mountpoint])
+    extra, point = partition.extra, partition.extra.mountpoint
+    tree, scanned = trees.extras[point], settled.extras[point]
+    return _Content(point, extra.filesystem, extra.label, tree, scanned)
+
+
+def _make_ext4(plan: DiskPlan, partition: Partition, content: _Content, disk: Path) -> Ext4Image:
+    point = partition.extra.mountpoint if partition.extra else ""
+    purpose = " ".join(filter(None, (partition.role.value, point, "hash seed")))
+    identity = Identity(
+        plan.identity.file_system(partition.role, point),
+        plan.identity.uuid(purpose),
+        content.label,
+        plan.timestamp,
+    )
+    return make_ext4(slot(disk, partition), content.scanned, identity)
 
 
 def _fill(
     plan: DiskPlan, partition: Partition, content: _Content, disk: Path, workshops: Workshops
 ) -> None:
+    if content.kind == "ext4":
+        _make_ext4(plan, partition, content, disk).write_contents()
+        # Its space is wanted for the root.
+        remove_tree(content.tree)
+        return
     point = partition.extra.mountpoint if partition.extra else ""
     uuid = plan.identity.file_system(partition.role, point)
     tree, label = content.tree, content.label
-    if content.kind == "ext4":
-        place = slot(disk, partition)
-        purpose = " ".join(filter(None, (partition.role.value, point, "hash seed")))
-        seed = plan.identity.uuid(purpose)
-        e2fsprogs.make_ext4(
-            place, tree, uuid=uuid, hash_seed=seed, label=label, timestamp=plan.timestamp
-        )
-        e2fsprogs.freeze_times(place, plan.timestamp)
-        if partition.role is Role.BOOT:
-            # Its space is wanted for the root.
-            remove_tree(tree)
-        return
+    turn_back_times(tree, plan.timestamp)
     names = [each.name for each in content.subvolumes]
     with _apart(partition, disk) as file:
 

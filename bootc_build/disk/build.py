@@ -17,7 +17,8 @@ from bootc_build.disk.bootable import (
     check_image,
     check_root,
 )
-from bootc_build.disk.deliver import Checksums, Provenance, WrittenDisk
+from bootc_build.disk.checksums import Checksums
+from bootc_build.disk.deliver import Provenance, WrittenDisk
 from bootc_build.disk.ec2 import CloudInit
 from bootc_build.disk.formats import (
     Compression,
@@ -51,7 +52,7 @@ from bootc_build.tools.buildah import WorkingContainer, working_container
 from bootc_build.tools.podman import LocalImage, image_store
 
 # Counted into every identifier, so that disks of different layouts never share one.
-_LAYOUT_VERSION = 4
+_LAYOUT_VERSION = 5
 # Types whose file is the raw disk.
 _AS_IT_IS = {DiskType.RAW, DiskType.AMI}
 
@@ -168,18 +169,18 @@ def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
             installed = _install(
                 request, image, target, identity, work=work, progress=progress, uses=uses
             )
-            contents = trees.settle(installed.trees, timestamp)
+            settled = trees.settle(installed.trees, timestamp)
             raw = work / "disk.raw"
-            planned = plan(contents, layout=installed.layout)
+            planned = plan(settled.contents, layout=installed.layout)
             checksums = uses.enter_context(Checksums())
-            begin = partial(checksums.begin_front, raw)
+            advance = partial(checksums.advance, raw)
             write_raw_disk(
                 planned,
-                installed.trees,
+                settled,
                 raw,
                 progress,
                 installed.workshops,
-                on_front=begin if request.manifest_of_raw else lambda _end: None,
+                on_written=advance if request.manifest_of_raw else lambda _end: None,
             )
             options = FormatOptions(
                 request.types, request.name, request.compression, identity, timestamp

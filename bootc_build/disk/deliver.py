@@ -4,30 +4,20 @@ The manifest is what says that a set is complete: the old one goes before the fi
 new one comes after the last. A step that fails in between gives every old file its name back.
 """
 
-import errno
-import hashlib
 import json
-import os
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self
 
 from bootc_build import __version__
-from bootc_build.disk.formats import DiskType, data_extents
+from bootc_build.disk.checksums import sync
+from bootc_build.disk.formats import DiskType
 from bootc_build.onhost.errors import UsageError
 from bootc_build.onhost.interruption import signals_held
-from bootc_build.tools.sizes import MIB
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 MANIFEST_SUFFIX = "manifest.json"
 _MANIFEST_VERSION = 1
-_ZEROS = memoryview(bytes(MIB))
 
 
 @dataclass(frozen=True)
@@ -66,82 +56,6 @@ class Provenance:
     image_id: str
     digest: str
     target: str
-
-
-# A hash, how many bytes it covers, and when it does.
-_Front = tuple["_Hash", int, Future[None]]
-
-
-class Checksums:
-    """SHA-256 of files, in hex, computed while other things go on; a context manager.
-
-    Files go to the disk beside that. What is not finished when the block ends is given up.
-    """
-
-    def __init__(self) -> None:
-        self._given_up = threading.Event()
-        # One more, which waits for the disk.
-        self._pool = ThreadPoolExecutor((os.cpu_count() or 1) + 1)
-        self._fronts: dict[Path, _Front] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._given_up.set()
-        self._pool.shutdown(cancel_futures=True)
-
-    def begin(self, file: Path) -> Future[str]:
-        """Begin with a file, which may be renamed from now on.
-
-        Raises:
-            OSError: by the result, too.
-        """
-        return self._pool.submit(self._sha256, file.open("rb"), self._fronts.pop(file, None))
-
-    def begin_sync(self, file: Path) -> Future[None]:
-        """Begin to have a finished file on the disk.
-
-        Raises:
-            OSError: by the result: it cannot be written there.
-        """
-        return self._pool.submit(_sync, file)
-
-    def begin_front(self, file: Path, end: int) -> None:
-        """Begin with the first bytes of a file whose rest is not written yet; `begin` goes on with that.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
-        if file not in self._fronts:
-            digest = hashlib.sha256()
-            done = self._pool.submit(self._add, digest, file.open("rb"), 0, end)
-            self._fronts[file] = (digest, end, done)
-
-    def _sha256(self, content: IO[bytes], front: "_Front | None") -> str:
-        digest, begin = hashlib.sha256(), 0
-        if front is not None:
-            digest, begin, done = front
-            done.result()
-        self._add(digest, content, begin, os.fstat(content.fileno()).st_size)
-        return digest.hexdigest()
-
-    def _add(self, digest: "_Hash", content: IO[bytes], at: int, stop: int) -> None:
-        """Add what a file has from one byte to another; the file is closed."""
-        with content:
-            # A hole is hashed without being read.
-            for start, past in (*data_extents(content.fileno(), stop), (stop, stop)):
-                end = min(past, stop)
-                while at < end and not self._given_up.is_set():
-                    if at < start:
-                        part = _ZEROS[: min(start, end) - at]
-                    else:
-                        content.seek(at)
-                        part = memoryview(content.read(min(end - at, len(_ZEROS))))
-                        if not part:
-                            raise OSError(errno.EIO, "The file became shorter", content.name)
-                    digest.update(part)
-                    at += len(part)
 
 
 def manifest(provenance: Provenance, disks: Sequence[WrittenDisk]) -> str:
@@ -202,7 +116,7 @@ def publish(files: Mapping[Path, Path], manifest_file: Path | None, spare: Path)
         OSError: nothing has changed.
     """
     for file in files:
-        _sync(file)
+        sync(file)
     # The manifest last.
     order = sorted(files, key=lambda file: file == manifest_file)
     with signals_held():
@@ -220,7 +134,7 @@ def publish(files: Mapping[Path, Path], manifest_file: Path | None, spare: Path)
                 _give_back(target, old)
             raise
     for folder in {target.parent for target in files.values()}:
-        _sync(folder)
+        sync(folder)
 
 
 def _set_aside(target: Path, spare: Path) -> Path | None:
@@ -239,11 +153,3 @@ def _give_back(target: Path, old: Path | None) -> None:
             target.unlink(missing_ok=True)
         else:
             old.replace(target)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -117,10 +117,16 @@ def copy_sparse(source: Path, target: Path) -> None:
                 at += os.copy_file_range(old.fileno(), new.fileno(), end - at, at, at)
 
 
-def data_extents(descriptor: int, size: int) -> list[tuple[int, int]]:
-    """Where a file has data: begin and end of each piece, in bytes; what lies between are holes."""
+def data_extents(descriptor: int, size: int, begin: int = 0) -> list[tuple[int, int]]:
+    """Where a file has data: begin and end of each piece, in bytes; what lies between are holes.
+
+    Args:
+        descriptor: of the file.
+        size: how far to look; a piece may end behind that.
+        begin: where to begin.
+    """
     extents = []
-    end = 0
+    end = begin
     while end < size:
         try:
             start = os.lseek(descriptor, end, os.SEEK_DATA)

@@ -21,8 +21,6 @@ _PROGRAMS = {
     "mke2fs": "e2fsprogs",
     "tune2fs": "e2fsprogs",
     "e2fsck": "e2fsprogs",
-    "debugfs": "e2fsprogs",
-    "dumpe2fs": "e2fsprogs",
     "mformat": "mtools",
     "mmd": "mtools",
     "mcopy": "mtools",

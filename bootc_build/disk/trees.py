@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bootc_build.disk.ext4.scan import ScannedTree, scan
 from bootc_build.disk.plan import Contents
 
-_BLOCK = 4096
 _OBJECTS = "ostree/repo/objects"
 _BOOT = Path("boot")
 _EFI = Path("efi")
@@ -30,12 +30,10 @@ class Trees:
     esp: Path
     extras: Mapping[str, Path] = field(default_factory=dict)
 
-    def deployment_roots(self) -> list[str]:
-        """Absolute paths, in the root file system, of the folders that libostree keeps immutable."""
+    def deployment_roots(self) -> list[Path]:
+        """The folders that libostree keeps immutable."""
         found = self.root.glob(f"{_DEPLOYMENTS}/*/deploy/*.[0-9]*/")
-        return sorted(
-            f"/{path.relative_to(self.root)}" for path in found if path.suffix != ".origin"
-        )
+        return sorted(path for path in found if path.suffix != ".origin")
 
     def gathered(self, subvolumes: Mapping[str, str]) -> Path:
         """The folder that the root file system is filled from.
@@ -114,46 +112,53 @@ def make_folder(path: Path) -> None:
     path.chmod(0o755)
 
 
-def settle(trees: Trees, timestamp: int) -> Contents:
-    """Measure the trees, and turn times later than ``timestamp`` back to it, so that "now" leaves no trace.
+@dataclass(frozen=True)
+class Settled:
+    """The trees as they go on the disk.
 
-    Returns:
-        Bytes of whole blocks, each inode counted once.
+    Attributes:
+        trees: where they are.
+        timestamp: seconds since the epoch; nothing is younger.
+        root: read but for its files' contents, as are the others.
+        boot: of /boot.
+        extras: for each mount point of a further file system.
+        contents: how much each takes.
     """
-    extras = {point: _settle(tree, timestamp) for point, tree in trees.extras.items()}
-    root, boot, esp = (_settle(tree, timestamp) for tree in (trees.root, trees.boot, trees.esp))
-    return Contents(root, boot, esp, extras)
+
+    trees: Trees
+    timestamp: int
+    root: ScannedTree
+    boot: ScannedTree
+    extras: Mapping[str, ScannedTree]
+    contents: Contents
 
 
-def _settle(tree: Path, timestamp: int) -> int:
+def settle(trees: Trees, timestamp: int) -> Settled:
+    """Read the trees as they are to be, with no time later than ``timestamp``, so that "now" leaves no trace.
+
+    Nothing below may change any more.
+    """
+    extras = {point: scan(tree, timestamp) for point, tree in trees.extras.items()}
+    immutable = frozenset(os.fsencode(path) for path in trees.deployment_roots())
+    # Whether they were written now or long ago leaves no trace: libostree gives files no time.
+    objects = os.fsencode(trees.root / _OBJECTS)
+    root = scan(trees.root, timestamp, immutable=immutable, timeless=objects)
+    boot = scan(trees.boot, timestamp)
+    contents = Contents(
+        root.bytes,
+        boot.bytes,
+        scan(trees.esp, timestamp).bytes,
+        {point: tree.bytes for point, tree in extras.items()},
+    )
+    return Settled(trees, timestamp, root, boot, extras, contents)
+
+
+def turn_back_times(tree: Path, timestamp: int) -> None:
+    """Let nothing in a tree be younger, for programs that take times from there."""
     limit = timestamp * 1_000_000_000
-    seen: set[int] = set()
-    # First, since many of them have other names in the deployment. Whether they were written now or long ago
-    # leaves no trace: libostree gives files no time, and the rest gets none here.
-    objects = f"{tree}/{_OBJECTS}"
-    total = _settle_below(objects, 0, seen, skip="") if os.path.isdir(objects) else 0  # noqa: PTH112 - str, as scandir has it
-    total += _settle_below(str(tree), limit, seen, skip=objects)
+    for folder, folders, files in os.walk(tree):
+        for name in (*folders, *files):
+            path = f"{folder}/{name}"
+            if os.lstat(path).st_mtime_ns > limit:
+                os.utime(path, ns=(limit, limit), follow_symlinks=False)
     os.utime(tree, ns=(limit, limit))
-    return total
-
-
-def _settle_below(top: str, limit: int, seen: set[int], *, skip: str) -> int:
-    total = 0
-    pending = [top]
-    while pending:
-        folder = pending.pop()
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                is_folder = entry.is_dir(follow_symlinks=False)
-                if is_folder:
-                    if entry.path != skip:
-                        pending.append(entry.path)
-                elif entry.inode() in seen:
-                    continue
-                status = entry.stat(follow_symlinks=False)
-                seen.add(status.st_ino)
-                # Holes stay holes, so what is allocated counts and not the length.
-                total += min(status.st_blocks * 512, -(-status.st_size // _BLOCK) * _BLOCK)
-                if status.st_mtime_ns > limit:
-                    os.utime(entry.path, ns=(limit, limit), follow_symlinks=False)
-    return total

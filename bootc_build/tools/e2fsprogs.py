@@ -1,4 +1,4 @@
-"""mke2fs and debugfs: ext4 file systems inside a disk file, without a loop device or a mount.
+"""e2fsprogs: ext4 file systems inside a disk file, without a loop device or a mount.
 
 What they write is not synced: that is for whoever gives the disk file its name.
 """
@@ -11,15 +11,20 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import CommandError, run
 
 BLOCK = 4096
 # Each of the programs syncs the file that it was given, even one that only reads it.
 _run = partial(run, synced=False)
-_IMMUTABLE = 0x10
+# All but metadata_csum, whatever this machine's configuration says.
+_FEATURES = (
+    "has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,"
+    "dir_nlink,extra_isize,verity"
+)
 # e2fsck's exit status when it has written something, as it is meant to.
 _CORRECTED = 1
+# Its answer to itself after each damage.
+_MENDED = "? yes"
 # A line of debugfs's `ls -p`: /inode/mode/uid/gid/name/size/
 _LISTED = re.compile(r"^/\d+/\d+/\d+/\d+/([^/]+)/", re.MULTILINE)
 # debugfs's words for a path that leads nowhere.
@@ -40,10 +45,10 @@ class Ext4Slot:
         return f"{self.disk}?offset={self.offset}"
 
 
-def make_ext4(  # noqa: D417 - the rest speaks for itself
-    slot: Ext4Slot, tree: Path, *, uuid: UUID, hash_seed: UUID, label: str, timestamp: int
+def make_empty_ext4(  # noqa: D417 - the rest speaks for itself
+    slot: Ext4Slot, *, uuid: UUID, hash_seed: UUID, label: str, timestamp: int
 ) -> None:
-    """Make a file system with the contents of ``tree``: owners, modes, xattrs, hard links and holes kept.
+    """Make a file system without files and without checksums of its metadata.
 
     Args:
         slot: where; the file must read as zeros there.
@@ -60,57 +65,22 @@ def make_ext4(  # noqa: D417 - the rest speaks for itself
         "nodiscard",
         "root_owner=0:0",
     ]
-    # mke2fs sums an inode or directory up anew at every step of filling it: more than half of its time.
-    features = "verity,^metadata_csum"
-    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-m", "1", "-O", features]
-    argv += ["-U", str(uuid), "-L", label, "-E", ",".join(extended), "-d", str(tree)]
+    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-I", "256", "-m", "1"]
+    argv += ["-O", f"none,{_FEATURES}", "-U", str(uuid), "-L", label, "-E", ",".join(extended)]
     _run([*argv, str(slot.disk), str(slot.size // BLOCK)], env=_clock(timestamp))
-    _add_checksums(slot, timestamp)
 
 
-def _add_checksums(slot: Ext4Slot, timestamp: int) -> None:
-    """Sum all metadata up, once."""
+def add_checksums(slot: Ext4Slot, timestamp: int) -> None:
+    """Sum all metadata up, and index the directories.
+
+    Raises:
+        MissingProgramError, CommandError: also when the file system was not whole before.
+    """
     _run(["tune2fs", "-O", "metadata_csum", slot.device], env=_clock(timestamp))
     argv = ["e2fsck", "-f", "-y", "-D", slot.device]
     done = _run(argv, check=False, env=_clock(timestamp))
-    if done.status not in (0, _CORRECTED):
+    if done.status not in (0, _CORRECTED) or _MENDED in done.stdout:
         raise CommandError(argv, done.status, done.stdout + done.stderr)
-
-
-def freeze_times(slot: Ext4Slot, timestamp: int) -> None:
-    """Set access and change times of every inode, which nobody can set on the tree beforehand.
-
-    Raises:
-        CommandError.
-    """
-    # mke2fs -d hands inodes out in a row; 11 is lost+found, and those below are the file system's own.
-    inodes = (2, *range(11, _used_inodes(slot) + 1))
-    edit(
-        slot,
-        (f"sif <{inode}> {time} @{timestamp}" for inode in inodes for time in ("atime", "ctime")),
-        timestamp,
-    )
-
-
-def make_immutable(slot: Ext4Slot, paths: Iterable[str], timestamp: int) -> None:
-    """Set the immutable flag (``chattr +i``), which mke2fs does not copy.
-
-    Args:
-        slot: the file system.
-        paths: absolute inside it.
-        timestamp: seconds since the epoch.
-
-    Raises:
-        CommandError.
-    """
-    commands = []
-    for path in paths:
-        said = _run(["debugfs", "-R", f'stat "{path}"', slot.device]).stdout
-        found = re.search(r"Flags: (0x[0-9a-f]+)", said)
-        if found is None:
-            raise UserError(f"debugfs does not find {path} in the new file system: {said[:200]}")
-        commands.append(f'sif "{path}" flags {int(found[1], 16) | _IMMUTABLE:#x}')
-    edit(slot, commands, timestamp)
 
 
 def edit(slot: Ext4Slot, commands: Iterable[str], timestamp: int) -> None:
@@ -224,11 +194,6 @@ def superblock(slot: Ext4Slot) -> dict[str, str]:
     said = _run(["dumpe2fs", "-h", slot.device]).stdout
     lines = (line.partition(":") for line in said.splitlines() if ":" in line)
     return {name: value.strip() for name, _, value in lines}
-
-
-def _used_inodes(slot: Ext4Slot) -> int:
-    fields = superblock(slot)
-    return int(fields["Inode count"]) - int(fields["Free inodes"])
 
 
 def _clock(timestamp: int) -> Mapping[str, str]:

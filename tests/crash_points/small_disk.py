@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+from bootc_build.disk.ext4.fill import Identity, make_ext4
+from bootc_build.disk.ext4.scan import scan
 from bootc_build.onhost.ostree.sysroot import create_sysroot
 from bootc_build.testing.crash_points.write_log import FLUSH, SECTOR, WriteLog, write_log
-from bootc_build.tools.e2fsprogs import BLOCK, Ext4Slot, edit, make_ext4
+from bootc_build.tools.e2fsprogs import BLOCK, Ext4Slot, edit
 from bootc_build.tools.sfdisk import GptEntry, write_gpt
 from tests.host.invented_os import GENERATOR, make_tree
 
@@ -160,7 +162,8 @@ def _lay_out(disk: SmallDisk, boot: Path, root: Path) -> None:
         file.truncate((_ROOT.start + _ROOT.sectors) * SECTOR + _MIB)
     write_gpt(disk.path, UUID(int=3), [_BOOT, _ROOT])
     for slot, tree, name in ((disk.boot, boot, "boot"), (disk.root, root, "root")):
-        make_ext4(slot, tree, uuid=UUID(int=4), hash_seed=UUID(int=5), label=name, timestamp=_NOW)
+        identity = Identity(UUID(int=4), UUID(int=5), name, _NOW)
+        make_ext4(slot, scan(tree, _NOW), identity).write_contents()
 
 
 def _slot(path: Path, entry: GptEntry) -> Ext4Slot:

@@ -1,8 +1,10 @@
 from pathlib import Path
 from uuid import UUID
 
+from bootc_build.disk.ext4.fill import Identity, make_ext4
+from bootc_build.disk.ext4.scan import scan
 from bootc_build.onhost.process import run
-from bootc_build.tools.e2fsprogs import BLOCK, Ext4Slot, edit, make_ext4, read_file
+from bootc_build.tools.e2fsprogs import BLOCK, Ext4Slot, edit, read_file
 from bootc_build.tools.ext4_inspection import mended
 
 _NOW = 1_700_000_000
@@ -13,8 +15,10 @@ def _file_system(folder: Path) -> Ext4Slot:
     tree.mkdir()
     (tree / "file").write_text("old\n")
     slot = Ext4Slot(folder / "disk", 0, 16 << 20)
-    slot.disk.touch()
-    make_ext4(slot, tree, uuid=UUID(int=1), hash_seed=UUID(int=2), label="x", timestamp=_NOW)
+    with slot.disk.open("xb") as file:
+        file.truncate(slot.size)
+    identity = Identity(UUID(int=1), UUID(int=2), "x", _NOW)
+    make_ext4(slot, scan(tree, _NOW), identity).write_contents()
     return slot
 
 

@@ -12,7 +12,7 @@ from bootc_build.disk import trees
 from bootc_build.disk.assemble import slot, write_raw_disk
 from bootc_build.disk.identity import Identity, Role
 from bootc_build.disk.plan import DiskPlan, plan_disk
-from bootc_build.onhost.process import CommandError, run
+from bootc_build.onhost.process import run
 from bootc_build.onhost.progress import Silent
 from bootc_build.tools import e2fsprogs
 from bootc_build.tools.mtools import FatVolume
@@ -28,10 +28,10 @@ def assemble(folder: Path) -> tuple[Path, DiskPlan]:
     target.mkdir(parents=True)
     make_installed_tree(target)
     apart = trees.split(target)
-    contents = trees.settle(apart, TIMESTAMP)
-    plan = plan_disk(IDENTITY, contents, timestamp=TIMESTAMP, size=3 * GIB)
+    settled = trees.settle(apart, TIMESTAMP)
+    plan = plan_disk(IDENTITY, settled.contents, timestamp=TIMESTAMP, size=3 * GIB)
     disk = folder / "disk.raw"
-    write_raw_disk(plan, apart, disk, Silent())
+    write_raw_disk(plan, settled, disk, Silent())
     return disk, plan
 
 
@@ -173,20 +173,28 @@ def test_same_input_makes_the_same_bytes(made: tuple[Path, DiskPlan], tmp_path: 
     assert sha256(disk) == sha256(again)
 
 
-def test_what_is_in_front_of_the_root_is_said_to_be_finished_when_it_is(tmp_path: Path) -> None:
+def test_what_is_said_to_be_written_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     make_installed_tree(tmp_path / "root")
     apart = trees.split(tmp_path / "root")
-    plan = plan_disk(IDENTITY, trees.settle(apart, TIMESTAMP), timestamp=TIMESTAMP, size=3 * GIB)
+    settled = trees.settle(apart, TIMESTAMP)
+    plan = plan_disk(IDENTITY, settled.contents, timestamp=TIMESTAMP, size=3 * GIB)
     disk = tmp_path / "disk.raw"
-    said: list[bytes] = []
+    said: list[tuple[int, bytes]] = []
 
     def front(end: int) -> bytes:
         with disk.open("rb") as file:
             return hashlib.sha256(file.read(end)).digest()
 
-    write_raw_disk(plan, apart, disk, Silent(), on_front=lambda end: said.append(front(end)))
-    assert said == [front(plan.partition(Role.ROOT).start)]
+    write_raw_disk(
+        plan, settled, disk, Silent(), on_written=lambda end: said.append((end, front(end)))
+    )
+    ends = [end for end, _ in said]
+    assert ends[0] == plan.partition(Role.ROOT).start
+    assert len(ends) > 1
+    assert ends == sorted(ends)
+    for end, digest in said:
+        assert front(end) == digest
 
 
 def test_a_boot_file_system_that_cannot_be_made_is_an_error(
@@ -195,11 +203,12 @@ def test_a_boot_file_system_that_cannot_be_made_is_an_error(
     (tmp_path / "root").mkdir()
     make_installed_tree(tmp_path / "root")
     apart = trees.split(tmp_path / "root")
-    plan = plan_disk(IDENTITY, trees.settle(apart, TIMESTAMP), timestamp=TIMESTAMP, size=3 * GIB)
+    settled = trees.settle(apart, TIMESTAMP)
+    plan = plan_disk(IDENTITY, settled.contents, timestamp=TIMESTAMP, size=3 * GIB)
     # GRUB's images are written before the file system is made.
     for name in ("core_image", "boot_image"):
         image = getattr(apart, name)().rename(tmp_path / name)
         monkeypatch.setattr(trees.Trees, name, lambda _self, image=image: image)
     shutil.rmtree(apart.boot)
-    with pytest.raises(CommandError, match="mke2fs"):
-        write_raw_disk(plan, apart, tmp_path / "disk.raw", Silent())
+    with pytest.raises(FileNotFoundError):
+        write_raw_disk(plan, settled, tmp_path / "disk.raw", Silent())

@@ -3,12 +3,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from bootc_build.disk.checksums import Checksums
 from bootc_build.disk.deliver import (
-    Checksums,
     Provenance,
     WrittenDisk,
     check_names,
@@ -207,11 +208,34 @@ def test_a_checksum_that_began_with_the_front_is_the_files(tmp_path: Path, front
         file.truncate(9_000_000)
         file.write(os.urandom(700_000))
     with Checksums() as checksums:
-        checksums.begin_front(disk, front)
+        checksums.advance(disk, front)
         with disk.open("r+b") as file:
             file.seek(max(front, 6_000_000))
             file.write(b"written later"[: 9_000_000 - file.tell()])
         assert checksums.begin(disk).result() == hashlib.sha256(disk.read_bytes()).hexdigest()
+
+
+def test_a_checksum_follows_what_is_written(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
+        file.truncate(40 * MIB)
+    with Checksums() as checksums, disk.open("r+b", buffering=0) as file:
+        for piece in range(30):
+            # Every third stays a hole.
+            if piece % 3:
+                os.pwrite(file.fileno(), os.urandom(MIB + 5), piece * MIB)
+            checksums.advance(disk, (piece + 1) * MIB)
+        assert checksums.begin(disk).result() == hashlib.sha256(disk.read_bytes()).hexdigest()
+
+
+def test_a_checksum_that_nobody_goes_on_with_is_given_up(tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(bytes(100))
+    with Checksums() as checksums:
+        checksums.advance(tmp_path / "disk", 50)
+    before = threading.active_count()
+    with Checksums() as checksums:
+        checksums.advance(tmp_path / "disk", 0)
+    assert threading.active_count() == before
 
 
 def test_a_file_that_cannot_go_to_the_disk_is_an_error(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_boot_and_esp_are_taken_out_of_the_root(tmp_path: Path) -> None:
     assert list((apart.boot / "efi").iterdir()) == []
     assert (apart.esp / "EFI/BOOT/BOOTX64.EFI").is_file()
     assert (apart.boot / "loader/entries").is_dir()
-    assert apart.deployment_roots() == ["/ostree/deploy/default/deploy/0123.0"]
+    assert apart.deployment_roots() == [apart.root / "ostree/deploy/default/deploy/0123.0"]
 
 
 def test_later_times_are_turned_back_and_earlier_ones_kept(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_later_times_are_turned_back_and_earlier_ones_kept(tmp_path: Path) -> No
         path.write_text("x")
         os.utime(path, (time, time))
     (root / "dangling").symlink_to("nowhere")
-    trees.settle(trees.split(root), TIMESTAMP)
+    trees.turn_back_times(root, TIMESTAMP)
     assert old.stat().st_mtime == 5
     assert new.stat().st_mtime == TIMESTAMP
     assert (root / "dangling").lstat().st_mtime == TIMESTAMP
@@ -50,5 +50,5 @@ def test_hard_links_count_once_and_holes_do_not(tmp_path: Path) -> None:
     (root / "again").hardlink_to(root / "data")
     with (root / "hole").open("wb") as file:
         file.truncate(50_000_000)
-    measured = trees.settle(trees.split(root), TIMESTAMP).root
+    measured = trees.settle(trees.split(root), TIMESTAMP).contents.root
     assert 1_000_000 <= measured < 1_100_000

@@ -73,10 +73,12 @@ def small_disk(folder: Path, *, version: str = "1.0", karg: str = "quiet") -> Pa
     tree = folder / "root"
     installed_tree(tree, version=version, karg=karg)
     apart = trees.split(tree)
-    contents = trees.settle(apart, 1_700_000_000)
-    plan = plan_disk(Identity.derive(DIGEST, {}), contents, timestamp=1_700_000_000, size=3 * GIB)
+    settled = trees.settle(apart, 1_700_000_000)
+    plan = plan_disk(
+        Identity.derive(DIGEST, {}), settled.contents, timestamp=1_700_000_000, size=3 * GIB
+    )
     disk = folder / "disk.raw"
-    write_raw_disk(plan, apart, disk, Silent())
+    write_raw_disk(plan, settled, disk, Silent())
     return disk
 
 

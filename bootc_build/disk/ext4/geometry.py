@@ -1,0 +1,224 @@
+"""What mke2fs laid out: groups of blocks, which blocks and inodes are free; and the same after some were taken.
+
+Formats: superblock and group descriptors of the kernel's ``fs/ext4/ext4.h``. Only for file systems as they come from
+mke2fs, with blocks of 4096 bytes, descriptors of 64, and no checksums yet.
+"""
+
+import os
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bootc_build.disk.ext4.records import INODE_SIZE
+from bootc_build.disk.ext4.scan import BLOCK
+
+_SUPERBLOCK_AT: Final = 1024
+_MAGIC: Final = 0xEF53
+_DESCRIPTOR: Final = 64
+_FREE: Final = re.compile("0+")
+# Where a superblock says how many are free: low and high half; inodes.
+_FREE_BLOCKS, _FREE_BLOCKS_HIGH, _FREE_INODES = 0x0C, 0x158, 0x10
+# First block and number of blocks.
+Run = tuple[int, int]
+
+
+class UnknownFormatError(Exception):
+    """mke2fs made something else than what this module knows."""
+
+
+class Volume:
+    """A file system in a file, by numbers of blocks.
+
+    Args:
+        descriptor: of the file.
+        offset: bytes in front of the file system.
+    """
+
+    def __init__(self, descriptor: int, offset: int) -> None:
+        self._descriptor = descriptor
+        self._offset = offset
+
+    def read(self, block: int, size: int = BLOCK, *, skip: int = 0) -> bytes:
+        """Bytes from a block on, after so many that are skipped."""
+        return os.pread(self._descriptor, size, self._offset + block * BLOCK + skip)
+
+    def write(self, block: int, data: bytes | memoryview, *, skip: int = 0) -> None:
+        """Write bytes from a block on, after so many that are skipped.
+
+        Raises:
+            OSError: no space left.
+        """
+        at = self._offset + block * BLOCK + skip
+        left = memoryview(data)
+        while left:
+            done = os.pwrite(self._descriptor, left, at)
+            at, left = at + done, left[done:]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of blocks: where its own tables are."""
+
+    block_bitmap: int
+    inode_bitmap: int
+    inode_table: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A fresh file system.
+
+    Attributes:
+        superblock: its 1024 bytes.
+        descriptors: of all groups, one after the other.
+        groups: the groups.
+        blocks: how many there are.
+        blocks_per_group: of the last group there may be fewer.
+        inodes_per_group: as many in each.
+        free: the free blocks.
+    """
+
+    superblock: bytes
+    descriptors: bytes
+    groups: Sequence[Group]
+    blocks: int
+    blocks_per_group: int
+    inodes_per_group: int
+    free: Sequence[Run]
+
+    @property
+    def inodes(self) -> int:
+        """How many there are."""
+        return len(self.groups) * self.inodes_per_group
+
+
+def read_geometry(volume: Volume) -> Geometry:
+    """Read what mke2fs made.
+
+    Raises:
+        UnknownFormatError: it is not of the known form.
+    """
+    superblock = volume.read(0, 1024, skip=_SUPERBLOCK_AT)
+    magic, log_size = _number(superblock, 0x38, 2), _number(superblock, 0x18)
+    inode_size, descriptor = _number(superblock, 0x58, 2), _number(superblock, 0xFE, 2)
+    if (magic, 1024 << log_size, inode_size, descriptor) != (
+        _MAGIC,
+        BLOCK,
+        INODE_SIZE,
+        _DESCRIPTOR,
+    ):
+        found = f"blocks of {1024 << log_size} bytes, inodes of {inode_size}, descriptors of {descriptor}"
+        raise UnknownFormatError(f"mke2fs made a file system of another form: {found}")
+    blocks = _number(superblock, 0x04) | _number(superblock, 0x150) << 32
+    per_group = _number(superblock, 0x20)
+    descriptors = volume.read(1, -(-blocks // per_group) * _DESCRIPTOR)
+    groups, free = [], []
+    for number in range(-(-blocks // per_group)):
+        low = struct.unpack_from("<III", descriptors, number * _DESCRIPTOR)
+        high = struct.unpack_from("<III", descriptors, number * _DESCRIPTOR + 32)
+        group = Group(*(a | b << 32 for a, b in zip(low, high, strict=True)))
+        groups.append(group)
+        free += _free(volume.read(group.block_bitmap), number * per_group)
+    return Geometry(
+        superblock, descriptors, groups, blocks, per_group, _number(superblock, 0x28), _joined(free)
+    )
+
+
+def write_usage(
+    volume: Volume, geometry: Geometry, *, last_block: int, last_inode: int, folders: Sequence[int]
+) -> None:
+    """Mark as used all blocks and all inodes up to the last ones, in every place that counts them.
+
+    Args:
+        volume: where.
+        geometry: what was free before.
+        last_block: the last block that was taken, or the one before the first free one.
+        last_inode: the last inode's number.
+        folders: the numbers of the inodes that are directories.
+    """
+    taken = [0] * len(geometry.groups)
+    for start, count in geometry.free:
+        _mark(volume, geometry, start, min(start + count, last_block + 1), taken)
+    directories = [0] * len(geometry.groups)
+    for number in folders:
+        directories[(number - 1) // geometry.inodes_per_group] += 1
+    descriptors = bytearray(geometry.descriptors)
+    for number, group in enumerate(geometry.groups):
+        used = last_inode - number * geometry.inodes_per_group
+        used = max(0, min(used, geometry.inodes_per_group))
+        if used:
+            volume.write(group.inode_bitmap, _with_bits(volume.read(group.inode_bitmap), 0, used))
+        at = number * _DESCRIPTOR
+        free = _halves(descriptors, at + 0x0C, at + 0x2C) - taken[number]
+        _set_halves(descriptors, at + 0x0C, at + 0x2C, free)
+        _set_halves(descriptors, at + 0x0E, at + 0x2E, geometry.inodes_per_group - used)
+        _set_halves(descriptors, at + 0x10, at + 0x30, directories[number])
+    superblock = bytearray(geometry.superblock)
+    free = _number(superblock, _FREE_BLOCKS) | _number(superblock, _FREE_BLOCKS_HIGH) << 32
+    free -= sum(taken)
+    struct.pack_into("<I", superblock, _FREE_BLOCKS, free & 0xFFFFFFFF)
+    struct.pack_into("<I", superblock, _FREE_BLOCKS_HIGH, free >> 32)
+    struct.pack_into("<I", superblock, _FREE_INODES, geometry.inodes - last_inode)
+    # e2fsck brings the copies up to date.
+    volume.write(0, bytes(superblock), skip=_SUPERBLOCK_AT)
+    volume.write(1, bytes(descriptors))
+
+
+def inode_places(geometry: Geometry, first: int, last: int) -> list[tuple[int, int, int]]:
+    """Where inodes are: number of the first one, how many follow each other, and the byte of the file system."""
+    found = []
+    per_group = geometry.inodes_per_group
+    while first <= last:
+        group, index = divmod(first - 1, per_group)
+        count = min(last - first + 1, per_group - index)
+        table = geometry.groups[group].inode_table
+        found.append((first, count, table * BLOCK + index * INODE_SIZE))
+        first += count
+    return found
+
+
+def _mark(volume: Volume, geometry: Geometry, start: int, end: int, taken: list[int]) -> None:
+    """Mark blocks as used in the groups' bitmaps, and count them."""
+    while start < end:
+        group, first = divmod(start, geometry.blocks_per_group)
+        count = min(end - start, geometry.blocks_per_group - first)
+        place = geometry.groups[group].block_bitmap
+        volume.write(place, _with_bits(volume.read(place), first, count))
+        taken[group] += count
+        start += count
+
+
+def _with_bits(bitmap: bytes, first: int, count: int) -> bytes:
+    number = int.from_bytes(bitmap, "little") | ((1 << count) - 1) << first
+    return number.to_bytes(len(bitmap), "little")
+
+
+def _free(bitmap: bytes, first: int) -> list[Run]:
+    # What there is not, behind the last block, is marked as used.
+    digits = format(int.from_bytes(bitmap, "little"), f"0{len(bitmap) * 8}b")[::-1]
+    return [(first + found.start(), len(found[0])) for found in _FREE.finditer(digits)]
+
+
+def _joined(runs: list[Run]) -> list[Run]:
+    found: list[Run] = []
+    for start, count in runs:
+        if found and sum(found[-1]) == start:
+            found[-1] = (found[-1][0], found[-1][1] + count)
+        else:
+            found.append((start, count))
+    return found
+
+
+def _number(data: bytes | bytearray, at: int, size: int = 4) -> int:
+    return int.from_bytes(data[at : at + size], "little")
+
+
+def _halves(data: bytearray, low: int, high: int) -> int:
+    return _number(data, low, 2) | _number(data, high, 2) << 16
+
+
+def _set_halves(data: bytearray, low: int, high: int, number: int) -> None:
+    struct.pack_into("<H", data, low, number & 0xFFFF)
+    struct.pack_into("<H", data, high, number >> 16)
