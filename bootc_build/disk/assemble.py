@@ -45,7 +45,7 @@ def write_raw_disk(
         disk: the file.
         progress: hears of the steps.
         workshops: where file systems other than ext4 are made.
-        on_written: is told, again and again, how many bytes from the beginning are as they stay.
+        on_written: is told, again and again and by different threads, how many bytes from the beginning are as they stay.
 
     Raises:
         MissingProgramError, CommandError, UserError, OSError (no space left).
@@ -70,8 +70,7 @@ def write_raw_disk(
         for partition in plan.places:
             if partition is not root:
                 _write_partition(plan, partition, settled, disk, workshops)
-        if content.kind != "ext4":
-            on_written(root.start)
+        on_written(root.start)
 
     names = ", ".join(["/boot", *trees.extras, "/"])
     progress.step(f"Writing the file systems of {names}")
@@ -81,7 +80,6 @@ def write_raw_disk(
             image = _make_ext4(plan, root, content, disk)
         if trees.extras:
             write_front()
-        on_written(root.start)
         image.write_contents(on_written)
         return
     if trees.extras:
