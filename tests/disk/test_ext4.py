@@ -182,6 +182,41 @@ def test_attributes_are_those_of_the_folder(tree: Path, made: Ext4Slot, tmp_path
         assert (tmp_path / "value").read_bytes() == os.getxattr(attributed, name), name
 
 
+def seen_by_the_kernel(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Everything about everything in a folder but the times that are ours to choose, and holes."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        name = str(path.relative_to(folder))
+        kind = stat.S_IFMT(status.st_mode)
+        xattrs = {
+            key: os.getxattr(path, key, follow_symlinks=False)
+            for key in os.listxattr(path, follow_symlinks=False)
+        }
+        found[name] = (
+            *(status.st_mode, status.st_uid, status.st_gid, status.st_nlink, status.st_rdev),
+            min(int(status.st_mtime), TIMESTAMP),
+            path.readlink() if kind == stat.S_IFLNK else "",
+            hashlib.sha256(path.read_bytes()).digest() if kind == stat.S_IFREG else b"",
+            xattrs,
+        )
+    return found
+
+
+def test_the_kernel_sees_what_is_in_the_folder(tree: Path, made: Ext4Slot, tmp_path: Path) -> None:
+    options = f"loop,ro,offset={made.offset}"
+    argv = ["mount", "-o", options, str(made.disk), str(tmp_path)]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    try:
+        seen = seen_by_the_kernel(tmp_path)
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    del seen["lost+found"]
+    assert seen == seen_by_the_kernel(tree)
+
+
 def test_long_rows_of_zeros_become_holes(made: Ext4Slot) -> None:
     # In the last two, a block or two for the list of the pieces.
     for name, pieces, more in (
