@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bootc_build.disk.ext4 import directory
-from bootc_build.disk.ext4.geometry import Run
+from bootc_build.disk.ext4.geometry import OWN_INODES, Run
 from bootc_build.disk.ext4.records import FAST_LINK, leaf_count
 from bootc_build.disk.ext4.scan import Node
 from bootc_build.onhost.errors import UserError
 
 ROOT: Final = 2
 # mke2fs makes it, and its blocks.
-LOST_AND_FOUND: Final = 11
+LOST_AND_FOUND: Final = OWN_INODES
 LOST_AND_FOUND_NAME: Final = b"lost+found"
 _MOST_IN_EXTENT: Final = 32768
 
@@ -24,10 +24,11 @@ class OutOfBlocksError(Exception):
 class FreeBlocks:
     """Free blocks, handed out from the first to the last."""
 
-    def __init__(self, free: Sequence[Run]) -> None:
-        self._free = list(reversed(free))
+    def __init__(self, free: Iterator[Run]) -> None:
+        self._free = free
+        self._start, self._length = 0, 0
         # The last one that was handed out.
-        self.last = self._free[-1][0] - 1 if self._free else 0
+        self.last = -1
 
     def take(self, count: int) -> Iterator[Run]:
         """So many blocks, in as few runs as there are.
@@ -36,12 +37,13 @@ class FreeBlocks:
             OutOfBlocksError: there are not as many.
         """
         while count:
-            if not self._free:
-                raise OutOfBlocksError
-            start, length = self._free.pop()
-            taken = min(count, length, _MOST_IN_EXTENT)
-            if taken < length:
-                self._free.append((start + taken, length - taken))
+            if not self._length:
+                following = next(self._free, None)
+                if following is None:
+                    raise OutOfBlocksError
+                self._start, self._length = following
+            start, taken = self._start, min(count, self._length, _MOST_IN_EXTENT)
+            self._start, self._length = start + taken, self._length - taken
             self.last = start + taken - 1
             count -= taken
             yield start, taken

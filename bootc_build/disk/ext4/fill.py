@@ -13,6 +13,7 @@ from bootc_build.disk.ext4.allocate import LOST_AND_FOUND, LOST_AND_FOUND_NAME, 
 from bootc_build.disk.ext4.geometry import (
     Geometry,
     Volume,
+    free_blocks,
     inode_places,
     read_geometry,
     write_usage,
@@ -103,7 +104,7 @@ def _write_metadata(volume: Volume, tree: ScannedTree, timestamp: int, size: int
             "and folders.",
             "Give it more space, for example by --size.",
         )
-    free = FreeBlocks(geometry.free)
+    free = FreeBlocks(free_blocks(volume, geometry))
     inside: dict[int, bytes] = {}
     outside: dict[int, bytes] = {}
     try:

@@ -7,25 +7,25 @@ mke2fs, with blocks of 4096 bytes, descriptors of 64, and no checksums yet.
 import os
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from bootc_build.disk.ext4.records import INODE_SIZE
 from bootc_build.disk.ext4.scan import BLOCK
+from bootc_build.onhost.errors import UserError
 
 _SUPERBLOCK_AT: Final = 1024
 _MAGIC: Final = 0xEF53
 _DESCRIPTOR: Final = 64
+# Of the file system itself; the last one is the folder for what e2fsck finds.
+OWN_INODES: Final = 11
 _FREE: Final = re.compile("0+")
 # Where a superblock says how many are free: low and high half; inodes.
 _FREE_BLOCKS, _FREE_BLOCKS_HIGH, _FREE_INODES = 0x0C, 0x158, 0x10
 # First block and number of blocks.
 Run = tuple[int, int]
-
-
-class UnknownFormatError(Exception):
-    """mke2fs made something else than what this module knows."""
 
 
 class Volume:
@@ -74,19 +74,15 @@ class Geometry:
         superblock: its 1024 bytes.
         descriptors: of all groups, one after the other.
         groups: the groups.
-        blocks: how many there are.
         blocks_per_group: of the last group there may be fewer.
         inodes_per_group: as many in each.
-        free: the free blocks.
     """
 
     superblock: bytes
     descriptors: bytes
     groups: Sequence[Group]
-    blocks: int
     blocks_per_group: int
     inodes_per_group: int
-    free: Sequence[Run]
 
     @property
     def inodes(self) -> int:
@@ -98,32 +94,47 @@ def read_geometry(volume: Volume) -> Geometry:
     """Read what mke2fs made.
 
     Raises:
-        UnknownFormatError: it is not of the known form.
+        UserError: it is not of the known form.
     """
     superblock = volume.read(0, 1024, skip=_SUPERBLOCK_AT)
     magic, log_size = _number(superblock, 0x38, 2), _number(superblock, 0x18)
     inode_size, descriptor = _number(superblock, 0x58, 2), _number(superblock, 0xFE, 2)
-    if (magic, 1024 << log_size, inode_size, descriptor) != (
-        _MAGIC,
-        BLOCK,
-        INODE_SIZE,
-        _DESCRIPTOR,
-    ):
-        found = f"blocks of {1024 << log_size} bytes, inodes of {inode_size}, descriptors of {descriptor}"
-        raise UnknownFormatError(f"mke2fs made a file system of another form: {found}")
+    used = _number(superblock, 0x00) - _number(superblock, _FREE_INODES)
+    found = magic, 1024 << log_size, inode_size, descriptor, used
+    if found != (_MAGIC, BLOCK, INODE_SIZE, _DESCRIPTOR, OWN_INODES):
+        raise UserError(
+            f"mke2fs made a file system of an unknown form: blocks of {1024 << log_size} bytes, inodes of "
+            f"{inode_size}, {used} of them used, descriptors of {descriptor}.",
+            "Use the e2fsprogs of Debian 12 or later.",
+        )
     blocks = _number(superblock, 0x04) | _number(superblock, 0x150) << 32
     per_group = _number(superblock, 0x20)
     descriptors = volume.read(1, -(-blocks // per_group) * _DESCRIPTOR)
-    groups, free = [], []
+    groups = []
     for number in range(-(-blocks // per_group)):
         low = struct.unpack_from("<III", descriptors, number * _DESCRIPTOR)
         high = struct.unpack_from("<III", descriptors, number * _DESCRIPTOR + 32)
-        group = Group(*(a | b << 32 for a, b in zip(low, high, strict=True)))
-        groups.append(group)
-        free += _free(volume.read(group.block_bitmap), number * per_group)
-    return Geometry(
-        superblock, descriptors, groups, blocks, per_group, _number(superblock, 0x28), _joined(free)
-    )
+        groups.append(Group(*(a | b << 32 for a, b in zip(low, high, strict=True))))
+    return Geometry(superblock, descriptors, groups, per_group, _number(superblock, 0x28))
+
+
+def free_blocks(volume: Volume, geometry: Geometry) -> Iterator[Run]:
+    """The free blocks, in order; bitmaps are read as far as it is asked."""
+    before: Run | None = None
+    for number, group in enumerate(geometry.groups):
+        bitmap = volume.read(group.block_bitmap)
+        # What there is not, behind the last block, is marked as used.
+        digits = format(int.from_bytes(bitmap, "little"), f"0{len(bitmap) * 8}b")[::-1]
+        for found in _FREE.finditer(digits):
+            start = number * geometry.blocks_per_group + found.start()
+            if before is not None and sum(before) == start:
+                before = (before[0], before[1] + len(found[0]))
+                continue
+            if before is not None:
+                yield before
+            before = (start, len(found[0]))
+    if before is not None:
+        yield before
 
 
 def write_usage(
@@ -139,7 +150,9 @@ def write_usage(
         folders: the numbers of the inodes that are directories.
     """
     taken = [0] * len(geometry.groups)
-    for start, count in geometry.free:
+    # All before anything is marked.
+    runs = list(takewhile(lambda run: run[0] <= last_block, free_blocks(volume, geometry)))
+    for start, count in runs:
         _mark(volume, geometry, start, min(start + count, last_block + 1), taken)
     directories = [0] * len(geometry.groups)
     for number in folders:
@@ -193,22 +206,6 @@ def _mark(volume: Volume, geometry: Geometry, start: int, end: int, taken: list[
 def _with_bits(bitmap: bytes, first: int, count: int) -> bytes:
     number = int.from_bytes(bitmap, "little") | ((1 << count) - 1) << first
     return number.to_bytes(len(bitmap), "little")
-
-
-def _free(bitmap: bytes, first: int) -> list[Run]:
-    # What there is not, behind the last block, is marked as used.
-    digits = format(int.from_bytes(bitmap, "little"), f"0{len(bitmap) * 8}b")[::-1]
-    return [(first + found.start(), len(found[0])) for found in _FREE.finditer(digits)]
-
-
-def _joined(runs: list[Run]) -> list[Run]:
-    found: list[Run] = []
-    for start, count in runs:
-        if found and sum(found[-1]) == start:
-            found[-1] = (found[-1][0], found[-1][1] + count)
-        else:
-            found.append((start, count))
-    return found
 
 
 def _number(data: bytes | bytearray, at: int, size: int = 4) -> int:
