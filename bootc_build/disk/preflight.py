@@ -19,7 +19,6 @@ _PROGRAMS = {
     "skopeo": "skopeo",
     "sfdisk": "fdisk",
     "mke2fs": "e2fsprogs",
-    "tune2fs": "e2fsprogs",
     "e2fsck": "e2fsprogs",
     "mformat": "mtools",
     "mmd": "mtools",

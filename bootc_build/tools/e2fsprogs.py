@@ -3,23 +3,25 @@
 What they write is not synced: that is for whoever gives the disk file its name.
 """
 
+import ctypes
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from uuid import UUID
 
+from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import CommandError, run
 
 BLOCK = 4096
 # Each of the programs syncs the file that it was given, even one that only reads it.
 _run = partial(run, synced=False)
-# All but metadata_csum, whatever this machine's configuration says.
+# Whatever this machine's configuration says.
 _FEATURES = (
     "has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,"
-    "dir_nlink,extra_isize,verity"
+    "dir_nlink,extra_isize,metadata_csum,verity"
 )
 # e2fsck's exit status when it has written something, as it is meant to.
 _CORRECTED = 1
@@ -48,7 +50,7 @@ class Ext4Slot:
 def make_empty_ext4(  # noqa: D417 - the rest speaks for itself
     slot: Ext4Slot, *, uuid: UUID, hash_seed: UUID, label: str, timestamp: int
 ) -> None:
-    """Make a file system without files and without checksums of its metadata.
+    """Make a file system without files.
 
     Args:
         slot: where; the file must read as zeros there.
@@ -70,17 +72,34 @@ def make_empty_ext4(  # noqa: D417 - the rest speaks for itself
     _run([*argv, str(slot.disk), str(slot.size // BLOCK)], env=_clock(timestamp))
 
 
-def add_checksums(slot: Ext4Slot, timestamp: int) -> None:
-    """Sum all metadata up, and index the directories.
+def index_directories(slot: Ext4Slot, timestamp: int) -> None:
+    """Check a new file system, all but contents, and give its directories their indexes.
 
     Raises:
-        MissingProgramError, CommandError: also when the file system was not whole before.
+        MissingProgramError, CommandError: also when it is not whole.
     """
-    _run(["tune2fs", "-O", "metadata_csum", slot.device], env=_clock(timestamp))
     argv = ["e2fsck", "-f", "-y", "-D", slot.device]
     done = _run(argv, check=False, env=_clock(timestamp))
     if done.status not in (0, _CORRECTED) or _MENDED in done.stdout:
         raise CommandError(argv, done.status, done.stdout + done.stderr)
+
+
+@cache
+def crc32c() -> Callable[[int, bytes, int], int]:
+    """What ext4 sums its metadata up with: start value, bytes and how many of them -> 32 bits.
+
+    Raises:
+        UserError: libext2fs is not there.
+    """
+    try:
+        function = ctypes.CDLL("libext2fs.so.2").ext2fs_crc32c_le
+    except OSError as error:
+        raise UserError(
+            f"libext2fs cannot be used: {error}", "Install it with: apt-get install e2fsprogs"
+        ) from error
+    function.argtypes = (ctypes.c_uint32, ctypes.c_char_p, ctypes.c_size_t)
+    function.restype = ctypes.c_uint32
+    return function
 
 
 def edit(slot: Ext4Slot, commands: Iterable[str], timestamp: int) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from bootc_build.tools.e2fsprogs import (
     Ext4Slot,
-    add_checksums,
     edit,
+    index_directories,
     make_empty_ext4,
     superblock,
 )
@@ -20,7 +20,7 @@ def slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ext4Slot:
     """A place for a file system, and programs that do nothing but sync a descriptor that is none."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name in ("mke2fs", "tune2fs", "e2fsck", "debugfs", "dumpe2fs"):
+    for name in ("mke2fs", "e2fsck", "debugfs", "dumpe2fs"):
         program = programs / name
         program.write_text(f"#!{sys.executable}\nimport os\nos.fsync(9999)\nprint('Synced: no')\n")
         program.chmod(0o755)
@@ -30,7 +30,7 @@ def slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ext4Slot:
 
 def test_making_a_file_system_does_not_wait_for_the_disk(slot: Ext4Slot) -> None:
     make_empty_ext4(slot, uuid=UUID(int=1), hash_seed=UUID(int=2), label="x", timestamp=0)
-    add_checksums(slot, 0)
+    index_directories(slot, 0)
 
 
 def test_changing_it_does_not_either(slot: Ext4Slot) -> None:

@@ -39,7 +39,7 @@ def blocks(names: Iterable[bytes]) -> int:
 
 
 def encode(own: int, parent: int, entries: Iterable[Entry], size: int) -> bytes:
-    """The content of a directory.
+    """The content of a directory, with zeros for the checksums.
 
     Args:
         own: its inode's number.
@@ -59,7 +59,7 @@ def encode(own: int, parent: int, entries: Iterable[Entry], size: int) -> bytes:
         used += length
     done.append(_block(packed))
     while len(done) * BLOCK < size:
-        done.append(_ENTRY.pack(0, BLOCK, 0, 0).ljust(BLOCK, b"\0"))
+        done.append(_ENTRY.pack(0, _ROOM, 0, 0).ljust(BLOCK, b"\0"))
     return b"".join(done)
 
 
@@ -71,13 +71,13 @@ def _all(own: int, parent: int, entries: Iterable[Entry]) -> Iterator[Entry]:
 
 def _block(entries: list[Entry]) -> bytes:
     found = []
-    left = BLOCK
+    left = _ROOM
     for place, (name, number, mode) in enumerate(entries, 1):
         length = _length(name) if place < len(entries) else left
         left -= length
         entry = _ENTRY.pack(number, length, len(name), _TYPES[stat.S_IFMT(mode)]) + name
         found.append(entry.ljust(length, b"\0"))
-    return b"".join(found)
+    return b"".join(found).ljust(BLOCK, b"\0")
 
 
 def _length(name: bytes) -> int:

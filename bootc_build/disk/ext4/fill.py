@@ -10,6 +10,7 @@ from uuid import UUID
 
 from bootc_build.disk.ext4 import allocate, attributes, directory, records
 from bootc_build.disk.ext4.allocate import LOST_AND_FOUND, LOST_AND_FOUND_NAME, FreeBlocks
+from bootc_build.disk.ext4.checksums import Sums
 from bootc_build.disk.ext4.geometry import (
     Geometry,
     Volume,
@@ -89,14 +90,14 @@ def make_ext4(slot: Ext4Slot, tree: ScannedTree, identity: Identity) -> Ext4Imag
         timestamp=identity.timestamp,
     )
     with _opened(slot) as volume:
-        _write_metadata(volume, tree, identity.timestamp, slot.size)
-    e2fsprogs.add_checksums(slot, identity.timestamp)
+        _write_metadata(volume, tree, identity, slot.size)
+    e2fsprogs.index_directories(slot, identity.timestamp)
     return Ext4Image(slot, tree.nodes)
 
 
-def _write_metadata(volume: Volume, tree: ScannedTree, timestamp: int, size: int) -> None:
-    geometry = read_geometry(volume)
-    nodes = _with_lost_and_found(tree, volume, geometry, timestamp)
+def _write_metadata(volume: Volume, tree: ScannedTree, identity: Identity, size: int) -> None:
+    geometry, sums = read_geometry(volume), Sums(identity.uuid)
+    nodes = _with_lost_and_found(tree, volume, geometry, identity.timestamp)
     last_inode = allocate.number(nodes)
     if last_inode > geometry.inodes:
         raise UserError(
@@ -119,12 +120,22 @@ def _write_metadata(volume: Volume, tree: ScannedTree, timestamp: int, size: int
             f"The contents do not fit into a file system of {size // MIB} MiB.",
             "Give it more space, for example by --size.",
         ) from None
-    _write_inodes(volume, geometry, nodes, inside, timestamp)
+    _set_sizes(nodes)
+    inodes = [
+        sums.inode(
+            node.number,
+            records.inode(node, identity.timestamp, inside.get(node.number, b"")),
+        )
+        for node in sorted(nodes, key=lambda node: node.number)
+    ]
+    _write_inodes(volume, geometry, inodes, last_inode)
     for node in nodes:
-        _write_blocks(volume, node, outside.get(node.number, b""))
-    _write_directories(volume, tree.root)
+        _write_blocks(volume, sums, node, outside.get(node.number, b""))
+    _write_directories(volume, sums, tree.root)
     folders = [node.number for node in nodes if stat.S_ISDIR(node.mode)]
-    write_usage(volume, geometry, last_block=free.last, last_inode=last_inode, folders=folders)
+    write_usage(
+        volume, geometry, sums, last_block=free.last, last_inode=last_inode, folders=folders
+    )
 
 
 def _with_lost_and_found(
@@ -160,13 +171,7 @@ def _attributes(node: Node) -> tuple[bytes, bytes]:
         ) from None
 
 
-def _write_inodes(
-    volume: Volume,
-    geometry: Geometry,
-    nodes: Sequence[Node],
-    inside: dict[int, bytes],
-    timestamp: int,
-) -> None:
+def _set_sizes(nodes: Sequence[Node]) -> None:
     for node in nodes:
         if stat.S_ISDIR(node.mode):
             node.size = sum(count for _, _, count in node.extents) * BLOCK
@@ -175,33 +180,37 @@ def _write_inodes(
                 f"{os.fsdecode(node.path)} has {node.links} names, and ext4 has room for {records.MOST_LINKS}.",
                 "Use btrfs or xfs for that file system.",
             )
-    ordered = sorted(nodes, key=lambda node: node.number)
-    packed = [records.inode(node, timestamp, inside.get(node.number, b"")) for node in ordered]
-    # The root's stands apart.
+
+
+def _write_inodes(
+    volume: Volume, geometry: Geometry, inodes: Sequence[bytes], last_inode: int
+) -> None:
+    # The root's stands apart; the others are in a row.
     ((_, _, at),) = inode_places(geometry, allocate.ROOT, allocate.ROOT)
-    volume.write(0, packed[0], skip=at)
-    table = memoryview(b"".join(packed[1:]))
-    for first, count, at in inode_places(geometry, LOST_AND_FOUND, ordered[-1].number):
+    volume.write(0, inodes[0], skip=at)
+    table = memoryview(b"".join(inodes[1:]))
+    for first, count, at in inode_places(geometry, LOST_AND_FOUND, last_inode):
         begin = (first - LOST_AND_FOUND) * records.INODE_SIZE
         volume.write(0, table[begin : begin + count * records.INODE_SIZE], skip=at)
 
 
-def _write_blocks(volume: Volume, node: Node, outside: bytes) -> None:
+def _write_blocks(volume: Volume, sums: Sums, node: Node, outside: bytes) -> None:
     """Blocks of attributes, long links and lists of extents."""
     if outside:
-        volume.write(node.attribute_block, outside)
+        volume.write(node.attribute_block, sums.attributes(node.attribute_block, outside))
     if stat.S_ISLNK(node.mode) and node.extents:
         volume.write(node.extents[0][1], node.target)
     for block, content in zip(node.tree_blocks, records.leaves(node), strict=True):
-        volume.write(block, content)
+        volume.write(block, sums.extents(node.number, content))
 
 
-def _write_directories(volume: Volume, root: Node) -> None:
+def _write_directories(volume: Volume, sums: Sums, root: Node) -> None:
     pending = [(root, root)]
     while pending:
         node, parent = pending.pop()
         entries = [(name, each.number, each.mode) for name, each in node.names]
-        content = memoryview(directory.encode(node.number, parent.number, entries, node.size))
+        encoded = directory.encode(node.number, parent.number, entries, node.size)
+        content = memoryview(sums.directory(node.number, encoded))
         for logical, block, count in node.extents:
             volume.write(block, content[logical * BLOCK : (logical + count) * BLOCK])
         pending += ((each, node) for _, each in node.names if stat.S_ISDIR(each.mode))

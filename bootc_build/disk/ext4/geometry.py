@@ -1,7 +1,7 @@
 """What mke2fs laid out: groups of blocks, which blocks and inodes are free; and the same after some were taken.
 
 Formats: superblock and group descriptors of the kernel's ``fs/ext4/ext4.h``. Only for file systems as they come from
-mke2fs, with blocks of 4096 bytes, descriptors of 64, and no checksums yet.
+mke2fs, with blocks of 4096 bytes and descriptors of 64.
 """
 
 import os
@@ -9,9 +9,9 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Final
 
+from bootc_build.disk.ext4.checksums import Sums
 from bootc_build.disk.ext4.records import INODE_SIZE
 from bootc_build.disk.ext4.scan import BLOCK
 from bootc_build.onhost.errors import UserError
@@ -19,6 +19,8 @@ from bootc_build.onhost.errors import UserError
 _SUPERBLOCK_AT: Final = 1024
 _MAGIC: Final = 0xEF53
 _DESCRIPTOR: Final = 64
+# What a descriptor says of the group's bitmaps: that they are not written, since next to nothing is used.
+_FLAGS, _INODES_UNTOLD, _BLOCKS_UNTOLD = 0x12, 1, 2
 # Of the file system itself; the last one is the folder for what e2fsck finds.
 OWN_INODES: Final = 11
 _FREE: Final = re.compile("0+")
@@ -121,8 +123,8 @@ def read_geometry(volume: Volume) -> Geometry:
 def free_blocks(volume: Volume, geometry: Geometry) -> Iterator[Run]:
     """The free blocks, in order; bitmaps are read as far as it is asked."""
     before: Run | None = None
-    for number, group in enumerate(geometry.groups):
-        bitmap = volume.read(group.block_bitmap)
+    for number in range(len(geometry.groups)):
+        bitmap = _block_bitmap(volume, geometry, number)
         # What there is not, behind the last block, is marked as used.
         digits = format(int.from_bytes(bitmap, "little"), f"0{len(bitmap) * 8}b")[::-1]
         for found in _FREE.finditer(digits):
@@ -138,45 +140,85 @@ def free_blocks(volume: Volume, geometry: Geometry) -> Iterator[Run]:
 
 
 def write_usage(
-    volume: Volume, geometry: Geometry, *, last_block: int, last_inode: int, folders: Sequence[int]
+    volume: Volume,
+    geometry: Geometry,
+    sums: Sums,
+    *,
+    last_block: int,
+    last_inode: int,
+    folders: Sequence[int],
 ) -> None:
     """Mark as used all blocks and all inodes up to the last ones, in every place that counts them.
 
     Args:
         volume: where.
         geometry: what was free before.
+        sums: checksums of this file system.
         last_block: the last block that was taken, or the one before the first free one.
         last_inode: the last inode's number.
         folders: the numbers of the inodes that are directories.
     """
-    taken = [0] * len(geometry.groups)
-    # All before anything is marked.
-    runs = list(takewhile(lambda run: run[0] <= last_block, free_blocks(volume, geometry)))
-    for start, count in runs:
-        _mark(volume, geometry, start, min(start + count, last_block + 1), taken)
     directories = [0] * len(geometry.groups)
     for number in folders:
         directories[(number - 1) // geometry.inodes_per_group] += 1
-    descriptors = bytearray(geometry.descriptors)
-    for number, group in enumerate(geometry.groups):
+    descriptors, taken = [], 0
+    for number in range(len(geometry.groups)):
+        at = number * _DESCRIPTOR
+        descriptor = bytearray(geometry.descriptors[at : at + _DESCRIPTOR])
+        if number * geometry.blocks_per_group <= last_block:
+            taken += _take_blocks(volume, geometry, sums, number, descriptor, last_block=last_block)
         used = last_inode - number * geometry.inodes_per_group
         used = max(0, min(used, geometry.inodes_per_group))
         if used:
-            volume.write(group.inode_bitmap, _with_bits(volume.read(group.inode_bitmap), 0, used))
-        at = number * _DESCRIPTOR
-        free = _halves(descriptors, at + 0x0C, at + 0x2C) - taken[number]
-        _set_halves(descriptors, at + 0x0C, at + 0x2C, free)
-        _set_halves(descriptors, at + 0x0E, at + 0x2E, geometry.inodes_per_group - used)
-        _set_halves(descriptors, at + 0x10, at + 0x30, directories[number])
+            _take_inodes(volume, geometry, sums, number, descriptor, used=used)
+            _set_halves(descriptor, 0x10, directories[number])
+        descriptors.append(sums.descriptor(number, bytes(descriptor)))
     superblock = bytearray(geometry.superblock)
     free = _number(superblock, _FREE_BLOCKS) | _number(superblock, _FREE_BLOCKS_HIGH) << 32
-    free -= sum(taken)
+    free -= taken
     struct.pack_into("<I", superblock, _FREE_BLOCKS, free & 0xFFFFFFFF)
     struct.pack_into("<I", superblock, _FREE_BLOCKS_HIGH, free >> 32)
     struct.pack_into("<I", superblock, _FREE_INODES, geometry.inodes - last_inode)
     # e2fsck brings the copies up to date.
-    volume.write(0, bytes(superblock), skip=_SUPERBLOCK_AT)
-    volume.write(1, bytes(descriptors))
+    volume.write(0, sums.superblock(bytes(superblock)), skip=_SUPERBLOCK_AT)
+    volume.write(1, b"".join(descriptors))
+
+
+def _take_blocks(
+    volume: Volume,
+    geometry: Geometry,
+    sums: Sums,
+    group: int,
+    descriptor: bytearray,
+    *,
+    last_block: int,
+) -> int:
+    """Mark a group's blocks up to the last one; how many of them were free is returned."""
+    count = last_block + 1 - group * geometry.blocks_per_group
+    bitmap = _block_bitmap(volume, geometry, group)
+    marked = _with_bits(bitmap, min(count, geometry.blocks_per_group))
+    taken = marked.bit_count() - int.from_bytes(bitmap, "little").bit_count()
+    bits = marked.to_bytes(BLOCK, "little")
+    volume.write(geometry.groups[group].block_bitmap, bits)
+    _set_halves(descriptor, 0x0C, _halves(descriptor, 0x0C) - taken)
+    _set_halves(descriptor, 0x18, sums.bitmap(bits[: geometry.blocks_per_group // 8]))
+    descriptor[_FLAGS] &= ~_BLOCKS_UNTOLD
+    return taken
+
+
+def _take_inodes(
+    volume: Volume, geometry: Geometry, sums: Sums, group: int, descriptor: bytearray, *, used: int
+) -> None:
+    count = geometry.inodes_per_group
+    # Behind the last inode the rest of the block is marked.
+    marked = (1 << used) - 1 | (1 << BLOCK * 8) - (1 << count)
+    bits = marked.to_bytes(BLOCK, "little")
+    volume.write(geometry.groups[group].inode_bitmap, bits)
+    _set_halves(descriptor, 0x0E, count - used)
+    _set_halves(descriptor, 0x1A, sums.bitmap(bits[: count // 8]))
+    # Not used yet, as is the rest of the group.
+    _set_halves(descriptor, 0x1C, count - used, high=0x32)
+    descriptor[_FLAGS] &= ~_INODES_UNTOLD
 
 
 def inode_places(geometry: Geometry, first: int, last: int) -> list[tuple[int, int, int]]:
@@ -192,30 +234,30 @@ def inode_places(geometry: Geometry, first: int, last: int) -> list[tuple[int, i
     return found
 
 
-def _mark(volume: Volume, geometry: Geometry, start: int, end: int, taken: list[int]) -> None:
-    """Mark blocks as used in the groups' bitmaps, and count them."""
-    while start < end:
-        group, first = divmod(start, geometry.blocks_per_group)
-        count = min(end - start, geometry.blocks_per_group - first)
-        place = geometry.groups[group].block_bitmap
-        volume.write(place, _with_bits(volume.read(place), first, count))
-        taken[group] += count
-        start += count
+def _block_bitmap(volume: Volume, geometry: Geometry, number: int) -> bytes:
+    """A group's bitmap; one that mke2fs left out is made of what lies in the group."""
+    group = geometry.groups[number]
+    descriptor = geometry.descriptors[number * _DESCRIPTOR : (number + 1) * _DESCRIPTOR]
+    if not descriptor[_FLAGS] & _BLOCKS_UNTOLD:
+        return volume.read(group.block_bitmap)
+    # Its own tables lie in another one: there is nothing but copies of the superblock and the descriptors.
+    free = _halves(descriptor, 0x0C)
+    return ((1 << geometry.blocks_per_group - free) - 1).to_bytes(BLOCK, "little")
 
 
-def _with_bits(bitmap: bytes, first: int, count: int) -> bytes:
-    number = int.from_bytes(bitmap, "little") | ((1 << count) - 1) << first
-    return number.to_bytes(len(bitmap), "little")
+def _with_bits(bitmap: bytes, count: int) -> int:
+    return int.from_bytes(bitmap, "little") | (1 << count) - 1
 
 
 def _number(data: bytes | bytearray, at: int, size: int = 4) -> int:
     return int.from_bytes(data[at : at + size], "little")
 
 
-def _halves(data: bytearray, low: int, high: int) -> int:
-    return _number(data, low, 2) | _number(data, high, 2) << 16
+def _halves(data: bytes | bytearray, low: int) -> int:
+    """A number of a descriptor; its high half stands 32 bytes behind."""
+    return _number(data, low, 2) | _number(data, low + 0x20, 2) << 16
 
 
-def _set_halves(data: bytearray, low: int, high: int, number: int) -> None:
+def _set_halves(data: bytearray, low: int, number: int, *, high: int | None = None) -> None:
     struct.pack_into("<H", data, low, number & 0xFFFF)
-    struct.pack_into("<H", data, high, number >> 16)
+    struct.pack_into("<H", data, low + 0x20 if high is None else high, number >> 16)
