@@ -26,10 +26,7 @@ from test_vms import os_images
 from test_vms.example_os import FOLLOWS, Versions
 
 PASSWORD = "open sesame"  # noqa: S105 - of a machine that lives for a minute
-# mkfs.btrfs of Debian 12 counts each hard link as a file of its own, and wants room for all of them.
-SIZES = {"btrfs": "size: 6 GiB"}
 CONFIGURATION = """
-{size}
 updates: 1
 root: {{filesystem: {filesystem}, label: system}}
 boot: {{size: 512 MiB}}
@@ -75,9 +72,7 @@ def make_disk(
         key = folder / "key"
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)])
         public = key.with_suffix(".pub").read_text().strip()
-        text = CONFIGURATION.format(
-            filesystem=filesystem, size=SIZES.get(filesystem, ""), password=PASSWORD, key=public
-        )
+        text = CONFIGURATION.format(filesystem=filesystem, password=PASSWORD, key=public)
         configuration = disk_configuration(parse_document(text, ".yaml", "test"), "test")
         return Configured(build(versions.one, configuration, folder), key)
 

@@ -136,6 +136,7 @@ def _plan_as_json(plan: AmiPlan) -> str:
             "blocks": len(plan.blocks.blocks),
             "blocksUploaded": plan.uploaded,
             "uploadBytes": plan.blocks.upload_bytes,
+            "manifest": None if plan.manifest is None else str(plan.manifest),
             "registration": plan.registration("(the new snapshot)"),
             "notes": list(plan.notes),
         },
@@ -154,6 +155,12 @@ def _plan_as_text(plan: AmiPlan) -> str:
     ]
     if plan.uploaded:
         lines.insert(2, f"  (an earlier run was interrupted: {plan.uploaded} blocks are there)")
+    if plan.manifest is None:
+        lines.insert(
+            1, "  the disk is taken as it is: no manifest with its checksum lies beside it"
+        )
+    else:
+        lines.insert(1, f"  the disk is as it was built: it has the checksum in {plan.manifest}")
     lines += [f"  a copy of it in {region}" for region in request.copy_to]
     if request.share_with:
         lines.append(f"  shared with {', '.join(request.share_with)}")

@@ -255,15 +255,15 @@ def _fill(
 def _check_still_fits(content: _Content, file: Path, partition: Partition) -> None:
     """Refuse a file system that its program made larger than the partition.
 
-    mkfs.btrfs 6.2 (Debian 12) enlarges the file where it thinks that it needs more, and counts each hard link as
-    a file of its own; such a file system cannot be mounted, and would reach into what comes after it.
+    mkfs.btrfs enlarges the file where it thinks that it needs more (see `btrfs_size`, whose figures are known for
+    the releases until now); such a file system cannot be mounted, and would reach into what comes after it.
     """
     made = file.stat().st_size
     if made > partition.size:
         raise UserError(
             f"mkfs.{content.kind} made a file system of {in_words(made)} for {content.mountpoint}, whose "
             f"partition has {in_words(partition.size)}.",
-            "Give it more (--size, or the size of its partition), or install a newer btrfs-progs.",
+            "Give it more: --size, or the size of its partition.",
         )
 
 

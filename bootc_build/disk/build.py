@@ -9,7 +9,7 @@ from pathlib import Path
 from bootc_build.config.disk import DiskConfiguration
 from bootc_build.config.in_image import image_configuration
 from bootc_build.config.source import ConfigurationSource
-from bootc_build.disk import deliver, ec2, image_install, preflight, trees
+from bootc_build.disk import btrfs_size, deliver, ec2, image_install, preflight, trees
 from bootc_build.disk.assemble import write_raw_disk
 from bootc_build.disk.bootable import (
     check_architecture,
@@ -170,8 +170,9 @@ def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
                 request, image, target, identity, work=work, progress=progress, uses=uses
             )
             settled = trees.settle(installed.trees, timestamp)
+            contents = btrfs_size.with_least(settled.contents, installed.trees, installed.layout)
             raw = work / "disk.raw"
-            planned = plan(settled.contents, layout=installed.layout)
+            planned = plan(contents, layout=installed.layout)
             checksums = uses.enter_context(Checksums())
             advance = partial(checksums.advance, raw)
             write_raw_disk(

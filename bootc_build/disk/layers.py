@@ -54,6 +54,7 @@ _DECIDES: Final = (
     "onhost/cli/install_arguments.py",
     "onhost/install/filesystem.py",
     "onhost/install/layers.py",
+    "onhost/layer_plan.py",
     "onhost/oci/layerpath.py",
     "onhost/oci/refnames.py",
     "onhost/oci/tarstream.py",

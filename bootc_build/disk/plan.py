@@ -32,6 +32,8 @@ _TABLE_BYTES = MIB
 
 # For logs, caches and what people install, on the root or wherever /var is.
 MACHINE_BYTES = 256 * MIB
+# A disk that is sparse costs little, but volumes of a cloud are paid by their size.
+_MOST_TIMES_USUAL = 4
 # libostree refuses to write where less would stay free (core.min-free-space-percent).
 _KEPT_FREE_PERCENT = 3
 # "Grow file system" of the Discoverable Partitions Specification. grow-root of the image enlarges what has it, the
@@ -98,12 +100,21 @@ class Partition:
 
 @dataclass(frozen=True)
 class Contents:
-    """How much there is to store, in bytes as the file system will allocate them; extras by mount point."""
+    """How much there is to store, in bytes as the file system will allocate them; extras by mount point.
+
+    ``least`` is what a program wants that makes a file system, whatever it will allocate; by mount point, too.
+    """
 
     root: int
     boot: int = 0
     esp: int = 0
     extras: Mapping[str, int] = field(default_factory=dict)
+    least: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def least_root(self) -> int:
+        """Of the root; 0 where no program wants anything."""
+        return self.least.get("/", 0)
 
 
 @dataclass(frozen=True)
@@ -169,6 +180,7 @@ def plan_disk(
     _check_fits(contents, layout)
     needed = smallest_disk(contents, layout)
     if size is None:
+        _check_reasonable(contents, layout)
         size = max(_disk_with_root(layout, _comfortable_root(contents, layout)), layout.minimum)
         size = _round_up(size, unit)
     _check_largest(max(size, needed))
@@ -195,7 +207,8 @@ def _check_largest(size: int) -> None:
 
 def smallest_disk(contents: Contents, layout: Layout = _USUAL) -> int:
     """Bytes of the smallest disk that holds these contents, without room for an update."""
-    root = max(smallest_size(layout.filesystem, contents.root), layout.root_minimum)
+    root = max(smallest_size(layout.filesystem, contents.root), contents.least_root)
+    root = max(root, layout.root_minimum)
     return max(_disk_with_root(layout, layout.root_size or root), layout.minimum)
 
 
@@ -209,7 +222,21 @@ def _comfortable_root(contents: Contents, layout: Layout) -> int:
         bytes_ += bytes_ * _KEPT_FREE_PERCENT // (100 - _KEPT_FREE_PERCENT)
     if all(each.mountpoint != "/var" for each in layout.extras):
         bytes_ += MACHINE_BYTES
-    return max(smallest_size(layout.filesystem, bytes_), layout.root_minimum)
+    root = max(smallest_size(layout.filesystem, bytes_), layout.root_minimum)
+    return max(root, contents.least_root)
+
+
+def _check_reasonable(contents: Contents, layout: Layout) -> None:
+    """Refuse to choose a disk that is many times as large as the image makes plausible."""
+    least = contents.least_root
+    usual = _comfortable_root(replace(contents, least={}), layout)
+    if least > _MOST_TIMES_USUAL * usual:
+        raise UsageError(
+            f"mkfs.{layout.filesystem} wants {in_words(least)} for the root, where {in_words(usual)} would hold the "
+            "image and its updates: it reckons with 32 KiB for each name of a file.",
+            f"Take ext4 or xfs, or a disk of that size, if it may be so large: --size "
+            f"{_round_up(_disk_with_root(layout, least), GIB) // GIB}G",
+        )
 
 
 def _disk_with_root(layout: Layout, root: int) -> int:
@@ -312,14 +339,18 @@ def _check_fits(contents: Contents, layout: Layout) -> None:
         )
     for extra in layout.extras:
         inside = contents.extras.get(extra.mountpoint, 0)
+        least = contents.least.get(extra.mountpoint, 0)
         key = "filesystems: size"
-        _check_room(extra.mountpoint, inside, extra.filesystem, extra.size, key)
+        _check_room(extra.mountpoint, inside, extra.filesystem, extra.size, key, least=least)
     if layout.root_size is not None:
-        _check_room("the root", contents.root, layout.filesystem, layout.root_size, "root.size")
+        kind, size, least = layout.filesystem, layout.root_size, contents.least_root
+        _check_room("the root", contents.root, kind, size, "root.size", least=least)
 
 
-def _check_room(where: str, contents: int, filesystem: str, size: int, key: str) -> None:
-    needed = smallest_size(filesystem, contents)
+def _check_room(
+    where: str, contents: int, filesystem: str, size: int, key: str, *, least: int = 0
+) -> None:
+    needed = max(smallest_size(filesystem, contents), least)
     if size < needed or capacity(filesystem, size) < contents:
         raise UsageError(
             f"The files for {where} need {in_words(needed)} of {filesystem}, its partition has "

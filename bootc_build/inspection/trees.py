@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.image_tree import follow
 from bootc_build.tools.mtools import FatVolume
 
 _MAX_LINKS = 40  # as many as the kernel follows
@@ -105,7 +106,8 @@ class LayeredTree:
         """As `FileTree.names`."""
         shown: set[str] = set()
         hidden: set[str] = set()
-        for place in self._places(self._resolve(folder)):
+        found = self._resolve(folder)
+        for place in () if found is None else self._places(found):
             if not place.is_dir() or place.is_symlink():
                 break
             with _explained(place), os.scandir(place) as entries:
@@ -125,7 +127,8 @@ class LayeredTree:
         Raises:
             UserError: reading it takes other rights.
         """
-        place = next(self._places(self._resolve(path)), None)
+        found = self._resolve(path)
+        place = None if found is None else next(self._places(found), None)
         if place is None or place.is_symlink() or not place.is_file():
             return None
         with _explained(place):
@@ -134,31 +137,16 @@ class LayeredTree:
     def readlink(self, path: str) -> str | None:
         """As `FileTree.readlink`; links on the way are followed."""
         parent, name = posixpath.split(path)
-        place = next(self._places(posixpath.join(self._resolve(parent), name)), None)
-        return str(place.readlink()) if place is not None and place.is_symlink() else None
+        found = self._resolve(parent)
+        return None if found is None else self._link(posixpath.join(found, name))
 
-    def _resolve(self, path: str) -> str:
-        """The path with every link followed, inside the image."""
-        todo = [part for part in reversed(path.split("/")) if part]
-        done: list[str] = []
-        links = 0
-        while todo:
-            part = todo.pop()
-            if part == "..":
-                del done[-1:]
-                continue
-            if part == ".":
-                continue
-            place = next(self._places("/" + "/".join([*done, part])), None)
-            if place is None or not place.is_symlink() or links >= _MAX_LINKS:
-                done.append(part)
-                continue
-            links += 1
-            target = str(place.readlink())
-            if target.startswith("/"):
-                done.clear()
-            todo += [piece for piece in reversed(target.split("/")) if piece]
-        return "/" + "/".join(done)
+    def _resolve(self, path: str) -> str | None:
+        """The path with every link followed, inside the image; None where they go in a circle."""
+        return follow(self._link, path)
+
+    def _link(self, path: str) -> str | None:
+        place = next(self._places(path), None)
+        return str(place.readlink()) if place is not None and place.is_symlink() else None
 
     def _places(self, path: str) -> Iterator[Path]:
         """Where layers have a path without links in it, the highest first, as far down as it shows through."""

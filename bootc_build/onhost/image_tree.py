@@ -3,13 +3,13 @@
 Links are followed inside the tree, as the booted system will see them.
 """
 
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final, Protocol
 
 from bootc_build.onhost.errors import UserError
 
-_MOST_LINKS: Final = 40
+_MOST_LINKS: Final = 40  # as the kernel
 
 
 class Tree(Protocol):
@@ -64,33 +64,50 @@ class RootTree:
             ) from error
 
 
-def resolve(tree: Tree, path: str) -> str:
-    """Follow all links of a path inside a tree; absolute ones begin at its root.
+def follow(read_link: Callable[[str], str | None], path: str) -> str | None:
+    """Follow all links of a path inside a tree; absolute ones begin at its root, and nothing leads out of it.
 
-    Raises:
-        UserError: links go in a circle.
+    Args:
+        read_link: where the link leads that is at a path, which is relative to the root and has no links before its
+            last part; None where there is none.
+        path: where to.
+
+    Returns:
+        The path, relative to the root; None where there are more links than the kernel would follow, as in a circle.
     """
-    pending = [*reversed(PurePosixPath(path).parts)]
+    pending = [*reversed(path.split("/"))]
     found: list[str] = []
     followed = 0
     while pending:
         part = pending.pop()
-        if part in ("/", "."):
+        if part in ("", "."):
             continue
         if part == "..":
             del found[-1:]
             continue
-        target = tree.link("/".join((*found, part)))
+        target = read_link("/".join((*found, part)))
         if target is None:
             found.append(part)
             continue
         followed += 1
         if followed > _MOST_LINKS:
-            raise UserError(f"/{path} leads through a circle of symbolic links.")
+            return None
         if target.startswith("/"):
             found.clear()
-        pending += reversed(PurePosixPath(target).parts)
+        pending += reversed(target.split("/"))
     return "/".join(found)
+
+
+def resolve(tree: Tree, path: str) -> str:
+    """Follow all links of a path inside a tree.
+
+    Raises:
+        UserError: links go in a circle.
+    """
+    found = follow(tree.link, path)
+    if found is None:
+        raise UserError(f"/{path} leads through a circle of symbolic links.")
+    return found
 
 
 def drop_in_names(tree: Tree, directory: str) -> list[str]:

@@ -22,18 +22,18 @@ from bootc_build.onhost.fetching import (
     Write,
     pinned,
 )
+from bootc_build.onhost.layer_plan import PlannedLayer, missing_layers, plan_layers
 from bootc_build.onhost.oci import retry
 from bootc_build.onhost.oci.layout import open_source
 from bootc_build.onhost.oci.manifest import (
     LABEL_OSTREE_COMMIT,
-    Descriptor,
     ImageConfig,
     ImageManifest,
 )
 from bootc_build.onhost.oci.reference import ImageReference
 from bootc_build.onhost.oci.refnames import image_ref, layer_ref
 from bootc_build.onhost.ostree.encapsulated import finish_commit, import_commit, import_objects
-from bootc_build.onhost.ostree.images import KnownLayers, known_layers
+from bootc_build.onhost.ostree.images import known_layers
 from bootc_build.onhost.ostree.importer import Layer, import_layer
 from bootc_build.onhost.ostree.merge_commit import write_merge_commit
 from bootc_build.onhost.ostree.metadata import ImageMetadata, load_image_metadata
@@ -85,15 +85,6 @@ class PulledImage:
     manifest: ImageManifest
     config: ImageConfig
     already_present: bool
-
-
-@dataclass(frozen=True)
-class _PlannedLayer:
-    """A layer of the image with its descriptor, and its commit when the repository has it."""
-
-    layer: Layer
-    descriptor: Descriptor
-    commit: str | None
 
 
 def probe(image: ImageReference) -> RemoteImage:
@@ -159,7 +150,8 @@ def check_room(repo: Repo, image: ImageReference, remote: RemoteImage, *, spare:
         NoSpaceError: it needs more than is free.
     """
     known = known_layers(repo)
-    missing = [item.descriptor for item in _distinct(_plan(repo, remote, known))]
+    planned = plan_layers(repo, remote.manifest, remote.config, known)
+    missing = [item.descriptor for item in missing_layers(planned)]
     check_space(repo, image, missing, measured_growth(known.sizes), spare)
 
 
@@ -243,8 +235,8 @@ def _bring(
     ``labelled``: the SELinux policy that is here already is most probably the image's, and can be read.
     """
     known = known_layers(repo)
-    planned = _plan(repo, remote, known)
-    missing = _distinct(planned)
+    planned = plan_layers(repo, remote.manifest, remote.config, known)
+    missing = missing_layers(planned)
     growth = measured_growth(known.sizes)
     check_space(repo, image, [item.descriptor for item in missing], growth, spare)
     tally = _tally(image, remote, planned, missing)
@@ -339,36 +331,11 @@ def check_bootable(image: ImageReference, config: ImageConfig) -> None:
         )
 
 
-def _plan(repo: Repo, remote: RemoteImage, known: KnownLayers) -> list[_PlannedLayer]:
-    """Which layers the image has, and which of them the repository has."""
-    total = len(remote.manifest.layers)
-    planned = []
-    for index, (descriptor, diff_id) in enumerate(
-        zip(remote.manifest.layers, remote.config.diff_ids, strict=True)
-    ):
-        layer = Layer(
-            digest=descriptor.digest,
-            diff_id=diff_id,
-            number=index + 1,
-            total=total,
-            made_by=remote.config.made_by(index),
-        )
-        commit = repo.resolve_ref(layer_ref(descriptor.digest)) or known.by_diff_id.get(diff_id)
-        planned.append(_PlannedLayer(layer, descriptor, commit))
-    return planned
-
-
-def _distinct(planned: Sequence[_PlannedLayer]) -> list[_PlannedLayer]:
-    """Layers that have to be fetched: an image may have the same one twice."""
-    missing = {item.layer.diff_id: item for item in reversed(planned) if item.commit is None}
-    return sorted(missing.values(), key=lambda item: item.layer.number)
-
-
 def _tally(
     image: ImageReference,
     remote: RemoteImage,
-    planned: Sequence[_PlannedLayer],
-    missing: Sequence[_PlannedLayer],
+    planned: Sequence[PlannedLayer],
+    missing: Sequence[PlannedLayer],
 ) -> Tally:
     here = {item.descriptor.digest: item.descriptor.size for item in planned if item.commit}
     return Tally(
@@ -384,14 +351,14 @@ def _tally(
 def _ensure(
     repo: Repo,
     fetcher: LayerFetcher,
-    planned: Sequence[_PlannedLayer],
+    planned: Sequence[PlannedLayer],
     write: Callable[[int], Write],
     progress: Progress,
 ) -> list[tuple[Layer, str]]:
     """The commits of layers, fetched if the repository has them not."""
     missing = [
         MissingLayer(item.layer, item.descriptor, write(item.layer.number))
-        for item in _distinct(planned)
+        for item in missing_layers(planned)
     ]
     fetched = fetcher.fetch(missing)
     by_diff_id = {item.layer.diff_id: fetched[item.layer.digest] for item in missing}

@@ -15,6 +15,7 @@ from bootc_build.publish.ami_plan import (
 )
 from bootc_build.publish.aws import Aws, calls
 from bootc_build.publish.blocks import map_blocks
+from bootc_build.publish.recorded import recorded_disk
 from bootc_build.publish.snapshot import complete, forget_what_is_gone, start_snapshot, upload
 from bootc_build.publish.state import State, earlier_state, open_state, others, state_file
 
@@ -86,15 +87,25 @@ def publish_ami(request: AmiRequest, progress: Progress) -> PublishedAmi:
 
 def _map(request: AmiRequest, architecture: str, progress: Progress) -> AmiPlan:
     total = request.disk.stat().st_size
+    recorded = recorded_disk(request.disk)
+    if recorded is not None:
+        recorded.check_size(request.disk)
     progress.step(f"Reading {request.disk}")
     try:
-        blocks = map_blocks(request.disk, lambda done: progress.bytes_done(done, total))
+        blocks = map_blocks(
+            request.disk,
+            lambda done: progress.bytes_done(done, total),
+            hash_file=recorded is not None,
+        )
     except OSError as error:
         raise UserError(
             f"The disk '{request.disk}' cannot be read: {error.strerror}.",
             "Is the storage that it lies on whole? The kernel's log tells (dmesg).",
         ) from error
-    return AmiPlan(request, architecture, blocks)
+    if recorded is None:
+        return AmiPlan(request, architecture, blocks)
+    recorded.check(request.disk, blocks)
+    return AmiPlan(request, architecture, blocks, manifest=recorded.manifest)
 
 
 def _publish(plan: AmiPlan, aws: Aws, state: State, progress: Progress) -> PublishedAmi:

@@ -65,6 +65,7 @@ class AmiPlan:
         account: whose the image will be.
         uploaded: how many of the blocks an earlier run has uploaded.
         notes: what could not be made sure of.
+        manifest: whose checksum the disk has; None where none lies beside it.
     """
 
     request: AmiRequest
@@ -73,6 +74,7 @@ class AmiPlan:
     account: str = ""
     uploaded: int = 0
     notes: tuple[str, ...] = ()
+    manifest: Path | None = None
 
     @property
     def facts(self) -> dict[str, object]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bootc_build.cli.main import main
+from bootc_build.disk import btrfs_size
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.process import run
 from bootc_build.tools import grub_fstest
@@ -142,6 +143,14 @@ def test_a_btrfs_root_holds_the_deployment(image: str, tmp_path: Path) -> None:
     run(["btrfs", "restore", str(file), str(restored)])
     shared = restored / DEPLOYMENT / "usr/bin/true"
     assert shared.read_bytes() == b"\x7fELF"
+
+
+def test_a_btrfs_root_is_as_large_as_mkfs_btrfs_wants_it(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(btrfs_size, "wanted_by_mkfs", lambda _trees, **_how: GIB + MIB)
+    disk = make(image, tmp_path / "out", "root: {filesystem: btrfs}")
+    assert disk.places["root"][1] == GIB + MIB
 
 
 VOLUMES = """

@@ -1,5 +1,6 @@
 """What the menu says of counting; what GRUB makes of it is shown by `test_vms/test_boot_menu.py`."""
 
+import os
 import re
 from pathlib import Path
 
@@ -84,6 +85,34 @@ def test_where_grub_cannot_write_nothing_is_counted_and_unloadable_kernels_are_p
 def test_where_grub_can_write_boots_are_counted(tree: MenuTree, kind: str) -> None:
     tree.pretend_file_system(kind)
     assert "save_env" in tree.write([NEW, GOOD])
+
+
+@pytest.mark.parametrize(
+    ("fact", "uuid", "counted"),
+    [
+        ("block/8:1/dm/uuid", "LVM-x", True),  # of another device
+        ("{device}/md/level", "", False),
+        ("md/level", "", False),  # where the device is a partition
+        ("{device}/dm/uuid", "LVM-0123", False),
+        ("{device}/dm/uuid", "CRYPT-LUKS2-0123", False),
+        ("{device}/dm/uuid", "part1-mpath-0123", True),
+    ],
+)
+def test_where_grub_only_reads_the_device_nothing_is_counted(
+    tree: MenuTree, fact: str, uuid: str, *, counted: bool
+) -> None:
+    number = (tree.root / "boot").stat().st_dev
+    name = f"{os.major(number)}:{os.minor(number)}"
+    device = tree.root / "sys/devices/block/disk/part"
+    device.mkdir(parents=True)
+    numbers = tree.root / "sys/dev/block"
+    numbers.mkdir(parents=True)
+    (numbers / name).symlink_to(device)
+    told = device.parent / fact.format(device=device)
+    told.parent.mkdir(parents=True)
+    told.write_text(f"{uuid}\n")
+    tree.pretend_file_system("ext2/ext3")
+    assert ("save_env" in tree.write([NEW, GOOD])) == counted
 
 
 @pytest.mark.parametrize(

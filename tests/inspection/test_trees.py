@@ -78,4 +78,6 @@ def test_links_lead_nowhere_outside_and_across_layers(tmp_path: Path) -> None:
     assert tree.readlink("/var/lib/db") == "../../../../usr/lib/db"
     assert read_text(tree, "/absolute") == "there"
     assert read_text(tree, "/round") is None
+    assert tree.names("/round/x") == ()
+    assert tree.readlink("/round/x") is None
     assert tree.names("/var/lib/db") == ("status",)

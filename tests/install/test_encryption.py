@@ -6,6 +6,7 @@ import pytest
 
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install import encryption
+from bootc_build.onhost.install import initramfs as of_the_image
 from bootc_build.onhost.process import MissingProgramError
 
 
@@ -18,7 +19,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     initramfs.parent.mkdir(parents=True)
     initramfs.touch()
     monkeypatch.setattr(encryption, "TPM", tpm)
-    monkeypatch.setattr(encryption, "_MODULE_FOLDERS", tmp_path / "modules")
+    monkeypatch.setattr(of_the_image, "FOLDERS", tmp_path / "modules")
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("cryptsetup", "systemd-cryptenroll"):

@@ -95,7 +95,7 @@ def test_target_stays_as_it_was_where_the_image_lacks_its_boot_loader(
         (("--bootloader=none",), False, False),
     ],
 )
-def test_system_whose_boot_is_on_no_one_disk_is_not_taken_over_without_a_boot_loader(
+def test_system_whose_disk_is_not_known_is_not_taken_over_without_a_boot_loader(
     case: tuple[tuple[str, ...], bool, bool],
     image: Path,
     target: Path,
@@ -109,7 +109,9 @@ def test_system_whose_boot_is_on_no_one_disk_is_not_taken_over_without_a_boot_lo
     monkeypatch.setattr("bootc_build.onhost.install.target.inspect", lambda _root: found)
     status = install((*FILESYSTEM, "--replace=alongside"), image, target, *options)
     assert status == int(refused)
-    assert ("/boot is on no partition of a disk" in capsys.readouterr().err) == refused
+    assert (
+        "is not the root of a file system, so no disk is known" in capsys.readouterr().err
+    ) == refused
     assert (target / "ostree").exists() != refused
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -84,6 +85,22 @@ def test_links_never_lead_out_of_the_root(tree: Path, tmp_path: Path) -> None:
     assert root.text("/etc/good").startswith("#!")
     assert root.read("/etc/loop") is None
     assert root.resolve("/root/.ssh") == "/var/roothome/.ssh"
+
+
+def test_where_links_go_in_a_circle_nothing_is(tree: Path) -> None:
+    shutil.rmtree(tree / "usr/lib/bootc")
+    (tree / "usr/lib/bootc").symlink_to("../lib/bootc")
+    (tree / "usr/lib/tmpfiles.d").mkdir(parents=True, exist_ok=True)
+    (tree / "usr/lib/tmpfiles.d/x.conf").write_text("d /usr/lib/bootc/x\n")
+    root = Root(tree)
+    for path in ("/usr/lib/bootc", "/usr/lib/bootc/kargs.d", "/usr/lib/bootc/kargs.d/a/.."):
+        assert root.names(path) == []
+        assert root.stat(path) is None
+        assert root.read(path) is None
+    assert root.lstat("/usr/lib/bootc/kargs.d") is None
+    assert root.link("/usr/lib/bootc/kargs.d") is None
+    assert root.link("/usr/lib/bootc") == "../lib/bootc"
+    assert lint_root(root).findings
 
 
 def test_four_thousand_files_take_less_than_a_fifth_of_a_second(tree: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_signal_is_not_lost_where_python_ignores_exceptions(
             pass_fds=[reading],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
     finally:

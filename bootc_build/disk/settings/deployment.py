@@ -5,15 +5,14 @@ would, below the deployment, and /var is the stateroot's.
 """
 
 import os
-from collections import deque
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from bootc_build.onhost.errors import UserError
-
-_MOST_LINKS = 40
+from bootc_build.onhost.image_tree import follow
 
 
 @dataclass(frozen=True)
@@ -61,26 +60,17 @@ class Deployment:
         Raises:
             UserError: links lead around for ever.
         """
-        parts, done, links = deque(path.split("/")), list[str](), 0
-        while parts:
-            part = parts.popleft()
-            if part in ("", "."):
-                continue
-            if part == "..":
-                done = done[:-1]
-                continue
-            here = self._at([*done, part])
-            if parts and here.is_symlink():
-                links += 1
-                if links > _MOST_LINKS:
-                    raise UserError(f"The links of the image at {path} lead around for ever.")
-                aim = here.readlink().as_posix()
-                if aim.startswith("/"):
-                    done = []
-                parts.extendleft(reversed(aim.split("/")))
-            else:
-                done.append(part)
-        return "/" + "/".join(done)
+        parent, last = posixpath.split(path)
+        if last in ("", ".", ".."):
+            parent, last = path, ""
+        found = follow(self._link, parent)
+        if found is None:
+            raise UserError(f"The links of the image at {path} lead around for ever.")
+        return posixpath.join("/", found, last) if last else f"/{found}"
+
+    def _link(self, path: str) -> str | None:
+        place = self._at(path.split("/"))
+        return str(place.readlink()) if place.is_symlink() else None
 
     def place(self, path: str) -> Path:
         """Where in the tree a path of the machine is.

@@ -86,7 +86,12 @@ def located(
     found: "Target",
 ) -> "InstallRequest":
     """The request with what identifies its file systems: told, configured, or looked up."""
-    from bootc_build.onhost.install import bootloader, firmware, request  # noqa: PLC0415
+    from bootc_build.onhost.install import (  # noqa: PLC0415
+        bootloader,
+        firmware,
+        request,
+        underlying,
+    )
 
     told = args.root_mount_spec
     root = told if told is not None else configuration.root_mount_spec
@@ -104,28 +109,37 @@ def located(
     if not boot and found.boot_spec is None:
         boot_spec = None
     loaders = chosen_bootloaders(args, configuration)
-    if found.disk is None:
-        chosen = bootloader.supported() if loaders is None else loaders
-    elif loaders == ():
-        chosen = ()
+    if found.boot is None or loaders == ():
+        choice = firmware.Choice(bootloader.supported() if loaders is None else loaders, ())
     else:
-        chosen = firmware.choose(
-            found.disk,
+        choice = firmware.choose(
+            found.boot,
             loaders,
             bootloader.supported(),
             esp_is_mounted=found.esp_is_mounted,
+            esp_disks=found.esp_disks,
         )
+    for warning in choice.warnings:
+        say(f"warning: {warning}.")
+    brought_up: tuple[str, ...] = ()
+    if found.root is not None and found.boot is not None and root_spec:
+        underlying.check_image(found.root, found.boot)
+        brought_up = found.root.kernel_arguments()
     uuid_spec = boot_spec or found.boot_spec or found.root_spec or root_spec
     return replace(
         wanted,
         root_mount_spec=root_spec,
-        root_kargs=found.root_kargs if root is None else (),
+        root_kargs=(
+            *(each for each in brought_up if each not in wanted.kargs),
+            *(found.root_kargs if root is None else ()),
+        ),
         boot_mount_spec=boot_spec,
         # A tree that becomes a disk later is `bootc-build disk`'s, whose /boot is ext4.
         boot_type=found.boot_type or "ext4",
-        boot_uuid=request.uuid_of_spec(uuid_spec) if chosen else "",
-        bootloaders=chosen,
-        disk=found.disk,
+        boot_uuid=request.uuid_of_spec(uuid_spec) if choice.bootloaders else "",
+        bootloaders=choice.bootloaders,
+        disks=choice.disks,
+        grub_modules=() if found.boot is None else found.boot.grub_modules,
         finalize=not args.skip_finalize,
     )
 

@@ -114,7 +114,7 @@ def _find_boot(boot_uuid: str, prefix: str) -> str:
     )
 
 
-def _install_bios(parts: _Bios, boot: Path, early_text: str) -> None:
+def _install_bios(parts: _Bios, boot: Path, early_text: str, modules: Sequence[str]) -> None:
     target = boot / "grub/i386-pc"
     target.mkdir(parents=True)
     early = target / "load.cfg"
@@ -129,6 +129,7 @@ def _install_bios(parts: _Bios, boot: Path, early_text: str) -> None:
             "--compression=auto",
             f"--output={target / 'core.img'}",
             *_BIOS_MODULES,
+            *modules,
         ]
     )
     early.unlink()
@@ -156,6 +157,7 @@ def install(
     boot: Path,
     boot_uuid: str,
     prefix: str = "",
+    modules: Sequence[str] = (),
     image_root: Path = Path("/"),
 ) -> None:
     """Lay the boot loader files down.
@@ -165,6 +167,7 @@ def install(
         boot: the directory that becomes /boot; the EFI system partition is ``efi`` in it.
         boot_uuid: UUID of the file system that /boot will be on.
         prefix: path of /boot on that file system: empty, or ``/boot`` where it is the root's.
+        modules: what GRUB for BIOS needs besides, to read what that is on; the signed one for UEFI has them.
         image_root: where the image's own boot loader packages are.
 
     Raises:
@@ -173,7 +176,7 @@ def install(
     check(bootloaders, image_root=image_root)
     early = _find_boot(boot_uuid, prefix)
     if "bios" in bootloaders:
-        _install_bios(_bios(image_root), boot, early)
+        _install_bios(_bios(image_root), boot, early, modules)
     if "uefi" in bootloaders:
         _install_uefi(_uefi(image_root, platform.machine()), boot / "efi", early)
     (boot / "grub").mkdir(exist_ok=True)

@@ -144,22 +144,6 @@ def is_block_device(path: Path) -> bool:
         return False
 
 
-def whole_disk(device: Path) -> Path:
-    """The disk that a partition is on; a disk itself.
-
-    Raises:
-        UserError: not a block device of this machine.
-    """
-    try:
-        number = device.stat().st_rdev
-        system = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve(strict=True)
-    except OSError as error:
-        raise UserError(f"{device} is not a block device: {error}.") from error
-    if (system / "partition").exists():
-        system = system.parent
-    return Path("/dev") / system.name
-
-
 def partition_table(disk: Path) -> Table | None:
     """A disk's partition table, or None where it has none.
 

@@ -19,7 +19,7 @@ from bootc_build.onhost.errors import UsageError, UserError
 from bootc_build.onhost.install import device, encryption, firmware
 from bootc_build.onhost.install.bootsector import SECTOR
 from bootc_build.onhost.install.filesystem import check_request, install_to_filesystem
-from bootc_build.onhost.install.request import InstallRequest
+from bootc_build.onhost.install.request import BootDisk, InstallRequest
 from bootc_build.onhost.ostree.mounts import enter_private_mounts
 from bootc_build.onhost.progress import Progress
 
@@ -145,7 +145,7 @@ def install_to_disk(target: DiskTarget, wanted: InstallRequest, progress: Progre
                 root_kargs=root.kargs,
                 boot_mount_spec=f"UUID={boot_uuid}",
                 boot_uuid=boot_uuid,
-                disk=disk,
+                disks=(BootDisk(disk, wanted.bootloaders),),
             )
             install_to_filesystem(complete, progress)
             progress.step("Writing everything to the disk")

@@ -18,14 +18,14 @@ from uuid import uuid4
 
 from bootc_build.onhost import process
 from bootc_build.onhost.errors import UserError
+from bootc_build.onhost.install import initramfs
 
 TPM: Final = Path("/dev/tpmrm0")
 _PACKAGES: Final = "cryptsetup-bin systemd-cryptsetup tpm2-tools"
 _REMEDY: Final = f"Install in the Containerfile: {_PACKAGES}"
-_PROGRAMS: Final = ("cryptsetup", "systemd-cryptenroll", "lsinitrd")
+_PROGRAMS: Final = ("cryptsetup", "systemd-cryptenroll")
 # dracut's: the first opens the volume, the second lets it ask the TPM.
 _MODULES: Final = (("crypt", "systemd-cryptsetup"), ("tpm2-tss",))
-_MODULE_FOLDERS: Final = Path("/usr/lib/modules")
 _UDEV: Final = Path("/run/udev/control")
 _NAME: Final = "bootc-root"
 _KEY_BYTES: Final = 64
@@ -57,15 +57,7 @@ def check() -> None:
         )
     for program in _PROGRAMS:
         process.find_program(program, _REMEDY)
-    for initramfs in sorted(_MODULE_FOLDERS.glob("*/initramfs.img")):
-        has = set(process.run(["lsinitrd", "--mod", str(initramfs)]).stdout.split())
-        missing = [names[0] for names in _MODULES if not has.intersection(names)]
-        if missing:
-            raise UserError(
-                f"{initramfs} would not open the root: dracut's {' and '.join(missing)} "
-                f"{'is' if len(missing) == 1 else 'are'} not in it.",
-                _REMEDY,
-            )
+    initramfs.check(_MODULES, _REMEDY)
 
 
 @contextmanager

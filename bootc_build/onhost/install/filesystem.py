@@ -103,9 +103,9 @@ def install_to_filesystem(wanted: InstallRequest, progress: Progress) -> None:
     elif wanted.bootloaders:
         progress.step("Installing the boot loader")
         lay_down_boot_loader(wanted, boot)
-        if wanted.disk is not None:
-            mounted = os.path.ismount(boot / "efi")
-            firmware.write(wanted.disk, boot, wanted.bootloaders, esp_is_mounted=mounted)
+        mounted = os.path.ismount(boot / "efi")
+        for disk in wanted.disks:
+            firmware.write(disk, boot, esp_is_mounted=mounted)
     _write_aleph(wanted, pulled, selinux)
 
 
@@ -118,7 +118,13 @@ def lay_down_boot_loader(wanted: InstallRequest, boot: Path) -> None:
     separate = wanted.boot_mount_spec is not None
     prefix = "" if separate else "/boot"
     uuid = wanted.boot_uuid
-    bootloader.install(wanted.bootloaders, boot=boot, boot_uuid=uuid, prefix=prefix)
+    bootloader.install(
+        wanted.bootloaders,
+        boot=boot,
+        boot_uuid=uuid,
+        prefix=prefix,
+        modules=wanted.grub_modules,
+    )
     if separate:
         bootloader.link_boot_to_itself(boot)
 

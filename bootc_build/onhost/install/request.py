@@ -16,6 +16,14 @@ BOUND_IMAGES = ("stored", "skip", "pull")
 
 
 @dataclass(frozen=True)
+class BootDisk:
+    """A disk that machines boot from: its device (or file), and for which firmware, of `BOOTLOADERS`."""
+
+    path: Path
+    bootloaders: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class InstallRequest:
     """An installation into a root directory.
 
@@ -34,7 +42,8 @@ class InstallRequest:
         kargs: kernel arguments to add, after those of the image.
         karg_deletes: kernel arguments to leave out.
         bootloaders: which firmware it shall boot from, of `BOOTLOADERS`.
-        disk: the disk whose first sectors and EFI system partition are written; None for a scratch tree.
+        disks: where first sectors and EFI system partitions are written; none for a scratch tree.
+        grub_modules: what GRUB's core for BIOS needs besides, to read what /boot stands on.
         alongside: another system is in the root and stays there; its /boot goes at the end.
         root_ssh_authorized_keys: text of an authorized_keys file for root.
         bound_images: where the container images that the system binds come from, of `BOUND_IMAGES`.
@@ -55,7 +64,8 @@ class InstallRequest:
     kargs: tuple[str, ...] = ()
     karg_deletes: tuple[str, ...] = ()
     bootloaders: tuple[str, ...] = field(default=BOOTLOADERS)
-    disk: Path | None = None
+    disks: tuple[BootDisk, ...] = ()
+    grub_modules: tuple[str, ...] = ()
     alongside: bool = False
     root_ssh_authorized_keys: str | None = None
     bound_images: str = "stored"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install import firmware
+from bootc_build.onhost.install.request import BootDisk
 
 if TYPE_CHECKING:
     from bootc_build.onhost.install.request import InstallRequest
@@ -46,14 +47,16 @@ def check_firmware(wanted: "InstallRequest", *, esp_is_mounted: bool) -> None:
     """Make sure that firmware will find the new boot loader, as the old one's files go.
 
     Raises:
-        UserError: there is no one disk to write it to: /boot is on an array or a logical volume.
+        UserError: there is no disk to write it to.
     """
     found_by_files = esp_is_mounted and "bios" not in wanted.bootloaders
-    if wanted.disk is not None or not wanted.bootloaders or found_by_files:
+    if wanted.disks or not wanted.bootloaders or found_by_files:
         return
     raise UserError(
-        "/boot is on no partition of a disk, so there is no place to write the boot loader to; nothing was changed.",
-        "Mount the EFI system partition at /boot/efi and give --bootloader-target uefi, or move /boot to a partition.",
+        f"{wanted.root_path} is not the root of a file system, so no disk is known to write the boot loader to; nothing "
+        "was changed.",
+        "Mount the file system itself there; or the EFI system partition at /boot/efi, and give "
+        "--bootloader-target uefi.",
     )
 
 
@@ -88,15 +91,14 @@ def replace_boot(wanted: "InstallRequest", boot: Path) -> None:
 def _write_firmware(wanted: "InstallRequest", boot: Path, new: Path) -> None:
     mounted = os.path.ismount(boot / "efi")
     esp = new / "efi"
-    if "uefi" in wanted.bootloaders and (mounted or wanted.disk is None):
+    if "uefi" in wanted.bootloaders and (mounted or not wanted.disks):
         shutil.copytree(esp, boot / "efi", dirs_exist_ok=True)
-    if wanted.disk is None:
-        return
-    # The core image was moved; the EFI system partition's files are still in the new folder.
-    if "bios" in wanted.bootloaders:
-        firmware.write(wanted.disk, boot, ("bios",), esp_is_mounted=mounted)
-    if "uefi" in wanted.bootloaders and not mounted:
-        firmware.write(wanted.disk, new, ("uefi",), esp_is_mounted=False)
+    for disk in wanted.disks:
+        # The core image was moved; the EFI system partition's files are still in the new folder.
+        if "bios" in disk.bootloaders:
+            firmware.write(BootDisk(disk.path, ("bios",)), boot, esp_is_mounted=mounted)
+        if "uefi" in disk.bootloaders and not mounted:
+            firmware.write(BootDisk(disk.path, ("uefi",)), new, esp_is_mounted=False)
 
 
 def remove_old(boot: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from bootc_build.onhost import process
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install import device
+from bootc_build.onhost.install.underlying import Underlying, find_underlying
 
 
 @dataclass(frozen=True)
@@ -18,16 +19,20 @@ class Target:
         root_kargs: kernel arguments that it needs.
         boot_spec: ``UUID=…`` of the file system that is mounted at /boot, if one is.
         boot_type: its type, as fstab(5) has it.
-        disk: the disk that the root (or /boot) is on, or None where there is not exactly one.
+        root: what the root stands on, or None where it is no file system of its own.
+        boot: what /boot stands on, be it the root's.
         esp_is_mounted: whether something is mounted at /boot/efi.
+        esp_disks: the disks that this is on.
     """
 
     root_spec: str | None
     root_kargs: tuple[str, ...]
     boot_spec: str | None
-    disk: Path | None
+    boot: Underlying | None
     esp_is_mounted: bool
     boot_type: str | None = None
+    root: Underlying | None = None
+    esp_disks: tuple[Path, ...] = ()
 
 
 def inspect(root: Path) -> Target:
@@ -41,23 +46,26 @@ def inspect(root: Path) -> Target:
     if mount is None or not mount.is_whole:
         return Target(None, (), None, None, esp_is_mounted=False)
     boot = device.mount_of(root / "boot", table)
+    esp = device.mount_of(root / "boot/efi", table)
+    below = _underlying(mount)
     subvolume = mount.subvolume if mount.fs_type == "btrfs" else None
     flags = (f"rootflags=subvol={subvolume}",) if subvolume not in (None, "/") else ()
     return Target(
         root_spec=f"UUID={device.uuid_of(mount.source)}",
         root_kargs=flags,
         boot_spec=None if boot is None else f"UUID={device.uuid_of(boot.source)}",
-        disk=_disk(Path((boot or mount).source)),
-        esp_is_mounted=device.mount_of(root / "boot/efi", table) is not None,
+        boot=below if boot is None else _underlying(boot),
+        esp_is_mounted=esp is not None,
         boot_type=None if boot is None else boot.fs_type,
+        root=below,
+        esp_disks=() if esp is None else _underlying(esp).disks,
     )
 
 
-def _disk(source: Path) -> Path | None:
-    # A volume group or an array is on several disks, and has no first sector of its own.
-    if source.name.startswith(("dm-", "md")) or source.parts[:3] == ("/", "dev", "mapper"):
-        return None
-    return device.whole_disk(source) if device.is_block_device(source) else None
+def _underlying(mount: device.Mount) -> Underlying:
+    # The numbers of btrfs are no device's.
+    number = "" if mount.number.startswith("0:") else mount.number
+    return find_underlying(Path(mount.source), number)
 
 
 def is_host_root(root: Path) -> bool:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-_MAX_LINKS = 40  # as many as the kernel follows
+from bootc_build.onhost.image_tree import follow
+
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 _MOUNTINFO = Path("/proc/self/mountinfo")
 
@@ -40,54 +41,40 @@ class Root:
         self.path = Path(os.path.realpath(path))
         self._base = os.fspath(self.path).rstrip("/")
 
-    def outside(self, path: str) -> str:
-        """Where on this machine a path of the image is, with its last component not followed.
+    def resolve_parent(self, path: str) -> str | None:
+        """The path with every link but a last one followed, inside the root; None where they go in a circle.
 
-        Links on the way are followed inside the root. A path that does not exist keeps its rest as it is.
+        A path that does not exist keeps its rest as it is.
         """
-        return self._base + self.resolve_parent(path)
-
-    def resolve_parent(self, path: str) -> str:
-        """The path with every link but a last one followed, inside the root."""
         parent, name = posixpath.split(path.rstrip("/"))
-        return posixpath.join(self.resolve(parent or "/"), name) if name else "/"
+        if not name:
+            return "/"
+        found = self.resolve(parent)
+        return None if found is None else posixpath.join(found, name)
 
-    def resolve(self, path: str) -> str:
-        """The path with every link followed, inside the root; the kernel's limit of links holds."""
-        todo = [part for part in reversed(path.split("/")) if part]
-        done: list[str] = []
-        links = 0
-        while todo:
-            part = todo.pop()
-            if part == ".":
-                continue
-            if part == "..":
-                del done[-1:]
-                continue
-            try:
-                target = os.readlink("/".join((self._base, *done, part)))  # noqa: PTH115 - text, often
-            except OSError:  # not a link, or not there
-                done.append(part)
-                continue
-            links += 1
-            if links > _MAX_LINKS:
-                done.append(part)
-                continue
-            if target.startswith("/"):
-                done.clear()
-            todo += [piece for piece in reversed(target.split("/")) if piece]
-        return "/" + "/".join(done)
+    def resolve(self, path: str) -> str | None:
+        """The path with every link followed, inside the root; None where they go in a circle."""
+        found = follow(self._read_link, path)
+        return None if found is None else f"/{found}"
+
+    def _read_link(self, path: str) -> str | None:
+        try:
+            return os.readlink(f"{self._base}/{path}")  # noqa: PTH115 - text, often
+        except OSError:  # not a link, or not there
+            return None
 
     def lstat(self, path: str) -> os.stat_result | None:
         """Status of the path itself, None when it is not there."""
+        place = self.resolve_parent(path)
         try:
-            return os.lstat(self.outside(path))
+            return None if place is None else os.lstat(self._base + place)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def stat(self, path: str) -> os.stat_result | None:
         """Status of what the path leads to inside the root, None when there is nothing."""
-        return self.lstat(self.resolve(path))
+        found = self.resolve(path)
+        return None if found is None else self.lstat(found)
 
     def is_dir(self, path: str) -> bool:
         """Whether the path is, or leads to, a directory."""
@@ -106,23 +93,23 @@ class Root:
 
     def link(self, path: str) -> str | None:
         """Where the symbolic link leads, as it is written; None when it is no link."""
-        try:
-            return os.readlink(self.outside(path))  # noqa: PTH115 - as it is written, byte for byte
-        except OSError:
-            return None
+        place = self.resolve_parent(path)
+        return None if place is None else self._read_link(place.lstrip("/"))
 
     def names(self, path: str) -> list[str]:
         """Sorted names in a directory; none when it is not one."""
+        found = self.resolve(path)
         try:
-            return sorted(os.listdir(self._base + self.resolve(path)))  # noqa: PTH208 - names are wanted
+            return [] if found is None else sorted(os.listdir(self._base + found))  # noqa: PTH208 - names are wanted
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def read(self, path: str) -> bytes | None:
         """Content of a regular file, None when there is none."""
-        if not self.is_file(path):
+        found = self.resolve(path)
+        if found is None or not self.is_file(found):
             return None
-        return Path(self._base + self.resolve(path)).read_bytes()
+        return Path(self._base + found).read_bytes()
 
     def text(self, path: str) -> str:
         """Content of a text file, undecodable bytes replaced; empty when there is none."""

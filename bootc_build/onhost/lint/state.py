@@ -160,6 +160,8 @@ def _tmpfiles(root: Root) -> tuple[set[str], set[str]]:
             if kind[:1] not in _MAKES or not path.startswith("/"):
                 continue
             place = root.resolve_parent(path)
+            if place is None:
+                continue
             made.add(place)
             if kind.startswith("C"):
                 copied.add(place)
