@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bootc_build.disk import lvm
-from bootc_build.disk.ext4.fill import Ext4Image, Identity, make_ext4
+from bootc_build.disk.ext4.fill import Ext4Image, Identity, Witness, make_ext4
 from bootc_build.disk.ext4.scan import ScannedTree
 from bootc_build.disk.identity import Role
 from bootc_build.disk.plan import DiskPlan, Partition
@@ -36,6 +36,7 @@ def write_raw_disk(
     workshops: Workshops = MappingProxyType({}),
     *,
     on_written: Callable[[int], None] = lambda _end: None,
+    witness: Witness | None = None,
 ) -> None:
     """Make the raw disk file ``disk``, sparse. It must not exist; a failure may leave it unfinished.
 
@@ -46,6 +47,7 @@ def write_raw_disk(
         progress: hears of the steps.
         workshops: where file systems other than ext4 are made.
         on_written: is told, again and again and by different threads, how many bytes from the beginning are as they stay.
+        witness: sees the contents of an ext4 root on their way.
 
     Raises:
         MissingProgramError, CommandError, UserError, OSError (no space left).
@@ -80,7 +82,7 @@ def write_raw_disk(
             image = _make_ext4(plan, root, content, disk)
         if trees.extras:
             write_front()
-        image.write_contents(on_written)
+        image.write_contents(on_written, witness)
         return
     if trees.extras:
         # One after the other: what is written has its tree removed, to make room for the next.

@@ -20,6 +20,7 @@ from bootc_build.disk.bootable import (
 from bootc_build.disk.checksums import Checksums
 from bootc_build.disk.deliver import Provenance, WrittenDisk
 from bootc_build.disk.ec2 import CloudInit
+from bootc_build.disk.ext4.fill import Witness
 from bootc_build.disk.formats import (
     Compression,
     DiskType,
@@ -28,7 +29,7 @@ from bootc_build.disk.formats import (
     write_formats,
 )
 from bootc_build.disk.identity import Identity
-from bootc_build.disk.layers import LayersRefusedError, imported_layers, layer_shelf
+from bootc_build.disk.layers import Layers, LayersRefusedError, imported_layers, layer_shelf
 from bootc_build.disk.layout import (
     Overrides,
     image_layout,
@@ -41,6 +42,7 @@ from bootc_build.disk.populate import Installation, install_image
 from bootc_build.disk.settings.accounts import with_keys_of_root
 from bootc_build.disk.settings.apply import apply_settings
 from bootc_build.disk.settings.plan import Settings, plan_settings
+from bootc_build.disk.trees import Settled
 from bootc_build.disk.wanted import Layout
 from bootc_build.disk.workshop import Workshops, find_workshops
 from bootc_build.disk.worktree import beside, remove_tree, work_tree
@@ -182,6 +184,7 @@ def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
                 progress,
                 installed.workshops,
                 on_written=advance if request.manifest_of_raw else lambda _end: None,
+                witness=installed.check(settled),
             )
             options = FormatOptions(
                 request.types, request.name, request.compression, identity, timestamp
@@ -244,11 +247,24 @@ def _configuration(request: DiskRequest, target: ImageReference) -> dict[str, ob
 
 @dataclass(frozen=True)
 class _Installed:
-    """What installer and configuration left: trees, the layout they are for, where file systems are made."""
+    """What installer and configuration left: trees, the layout they are for, where file systems are made.
+
+    The image's programs have ended by then: what they left of the cache's layers is what counts.
+    """
 
     trees: trees.Trees
     layout: Layout
     workshops: Workshops
+    layers: Layers | None
+
+    def check(self, settled: Settled) -> Witness | None:
+        """Have the layers checked: by what sees the root's contents on their way, or beside everything else."""
+        if self.layers is None:
+            return None
+        if self.layout.filesystem == "ext4":
+            return self.layers.check_on_the_way(settled.root)
+        self.layers.begin_check()
+        return None
 
 
 def _install(
@@ -303,13 +319,10 @@ def _install(
             layers = uses.enter_context(use)
         tree = install_image(container, image, work, installation, progress, layers=layers)
         apply_settings(container, tree, settings, progress)
-        if layers is not None:
-            # The image's programs have ended: what they left is what counts.
-            layers.begin_check()
         apart = trees.split(tree, layout.mountpoints, installation.stateroot)
         check_boot_loader(request.image, apart, image.architecture)
         uses.enter_context(beside(closing.pop_all().close))
-    return _Installed(apart, layout, workshops)
+    return _Installed(apart, layout, workshops, layers)
 
 
 def _initramfs_files(container: WorkingContainer) -> str | None:

@@ -167,19 +167,25 @@ def is_whole(objects: Path, name: str) -> bool:
     if stat.S_ISREG(status.st_mode):
         with _opened(path) as (fd, size):
             xattrs = {os.fsencode(key): os.getxattr(fd, key) for key in os.listxattr(fd)}
-            return wanted in _hashed(_begun(owners, xattrs), fd, size)
+            return wanted in _hashed(begun(owners, xattrs), fd, size)
     xattrs = {
         os.fsencode(key): os.getxattr(path, key, follow_symlinks=False)
         for key in os.listxattr(path, follow_symlinks=False)
     }
     target = os.readlink(path) if stat.S_ISLNK(status.st_mode) else ""  # noqa: PTH115 - thousands of them
-    return wanted in [each.hexdigest() for each in _begun(owners, xattrs, target)]
+    return wanted in [each.hexdigest() for each in begun(owners, xattrs, target)]
 
 
-def _begun(
+def begun(
     owners: tuple[int, int, int], xattrs: dict[bytes, bytes], target: str = ""
 ) -> "list[_Hash]":
-    """Hashes that have seen an object's header: with all its attributes, and without the machine's own."""
+    """Hashes that have seen an object's header: with all its attributes, and without the machine's own.
+
+    Args:
+        owners: user, group and mode.
+        xattrs: by name.
+        target: of a symbolic link.
+    """
     if not xattrs and not target:
         return [_plain(*owners).copy()]
     found = [hashlib.sha256(header(*owners, xattrs, target))]

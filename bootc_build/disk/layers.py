@@ -9,8 +9,8 @@ Layout: ``layers/KEY/objects/XX/…`` in the cache folder, and ``layers/KEY/laye
 of the objects' names; KEY is a digest of the layer's diff_id and of the importer. For locks, bound and crashes see
 :mod:`bootc_build.tools.shelf`; nothing is synced, because nothing is believed:
 
-- Every object that went into a disk is hashed anew while the disk is made, on another processor, after the installer
-  has ended and before the disk gets its name. One that is not what its name says, whether a power cut left it half
+- Every object that went into a disk is hashed anew while the disk is made, after the installer has ended and before
+  the disk gets its name: on its way to an ext4, and beside the program that makes another file system. One that is not what its name says, whether a power cut left it half
   written or an image's installer wrote into it, takes its layer out of the cache, and the disk is made again without.
 - A layer is imported by this program from storage, never by an image: no image can slip another one a layer.
 - They are used where the image's agent is the same importer, file by file, so that the disk has the same bytes as if
@@ -22,7 +22,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +32,8 @@ from pathlib import Path
 from typing import Final
 
 from bootc_build.disk import layer_objects
+from bootc_build.disk.ext4.scan import ScannedTree
+from bootc_build.disk.object_check import ObjectCheck
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install.layers import FOLDER, INDEX, OBJECTS
 from bootc_build.onhost.oci.layerstream import LayerStream
@@ -111,6 +113,7 @@ class Layers:
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(1)
         self._check: list[Callable[[], list[str]]] = []
+        self._seen: ObjectCheck | None = None
 
     def hand_over(self, target: Path, *, link: bool) -> None:
         """Put the layers into the target of an installation.
@@ -138,8 +141,19 @@ class Layers:
         """Begin to hash every object, beside what is done meanwhile."""
         self._check.append(self._pool.submit(self._damaged).result)
 
+    def check_on_the_way(self, tree: ScannedTree) -> ObjectCheck:
+        """What hashes every object while it is written to the disk, in place of that.
+
+        Args:
+            tree: the root file system, with the repository.
+        """
+        self._seen = ObjectCheck(tree)
+        return self._seen
+
     def damaged(self) -> list[str]:
         """Keys of layers with an object that is not what its name says; waits for the check."""
+        if self._seen is not None and self._seen.complete:
+            return [layer.key for layer in self._kept if not self._was_whole(layer, self._seen)]
         if not self._check:
             self.begin_check()
         return self._check[0]()
@@ -149,14 +163,18 @@ class Layers:
         self._stop.set()
         self._pool.shutdown()
 
-    def _damaged(self) -> list[str]:
-        return [layer.key for layer in self._kept if not self._is_whole(layer)]
+    def _was_whole(self, layer: _Kept, seen: ObjectCheck) -> bool:
+        """Whether nothing was wrong on the way to the disk, nor is with what did not go there."""
+        left = [name for name in layer.names if name not in seen.names]
+        return seen.wrong.isdisjoint(layer.names) and self._is_whole(layer, left)
 
-    def _is_whole(self, layer: _Kept) -> bool:
+    def _damaged(self) -> list[str]:
+        return [layer.key for layer in self._kept if not self._is_whole(layer, layer.names)]
+
+    def _is_whole(self, layer: _Kept, names: Iterable[str]) -> bool:
         try:
             return all(
-                self._stop.is_set() or layer_objects.is_whole(layer.objects, name)
-                for name in layer.names
+                self._stop.is_set() or layer_objects.is_whole(layer.objects, name) for name in names
             )
         except OSError:
             return False

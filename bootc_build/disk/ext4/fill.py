@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
 from bootc_build.disk.ext4 import allocate, attributes, directory, records
@@ -25,7 +25,11 @@ from bootc_build.tools import e2fsprogs
 from bootc_build.tools.e2fsprogs import Ext4Slot
 from bootc_build.tools.sizes import MIB
 
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
 _BUFFER: Final = 4 * MIB
+_ZEROS: Final = memoryview(bytes(MIB))
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,19 @@ class Identity:
     timestamp: int
 
 
+class Witness(Protocol):
+    """Whoever wants to see all contents on their way."""
+
+    def begin(self, node: Node) -> "Sequence[_Hash]":
+        """What is to see a file's bytes, in their order; holes are zeros."""
+
+    def end(self, node: Node, digests: "Sequence[_Hash]") -> None:
+        """The file's last byte was seen."""
+
+    def finish(self) -> None:
+        """All files that have contents were seen."""
+
+
 class Ext4Image:
     """A file system whose metadata is complete; `write_contents` is what is left to do."""
 
@@ -52,11 +69,16 @@ class Ext4Image:
         self._slot = slot
         self._nodes = nodes
 
-    def write_contents(self, on_written: Callable[[int], None] = lambda _end: None) -> None:
+    def write_contents(
+        self,
+        on_written: Callable[[int], None] = lambda _end: None,
+        witness: Witness | None = None,
+    ) -> None:
         """Write the files' contents, front to back.
 
         Args:
             on_written: is told up to which byte of the disk everything is as it stays.
+            witness: sees the contents.
 
         Raises:
             OSError: no space left, or something cannot be read.
@@ -66,8 +88,13 @@ class Ext4Image:
             writer = _Writer(volume, lambda end: on_written(self._slot.offset + end))
             for node in self._nodes:
                 if stat.S_ISREG(node.mode) and node.extents:
-                    writer.add(node)
+                    digests = witness.begin(node) if witness else ()
+                    writer.add(node, digests)
+                    if witness:
+                        witness.end(node, digests)
             writer.flush()
+        if witness:
+            witness.finish()
 
 
 def make_ext4(slot: Ext4Slot, tree: ScannedTree, identity: Identity) -> Ext4Image:
@@ -226,15 +253,28 @@ class _Writer:
         self._block = 0
         self._filled = 0
 
-    def add(self, node: Node) -> None:
+    def add(self, node: Node, digests: "Sequence[_Hash]") -> None:
+        """Add a file."""
         descriptor = os.open(node.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        done = 0
         try:
-            for logical, block, count in node.extents:
-                self._add(node, descriptor, logical * BLOCK, block, count)
+            for extent in node.extents:
+                _skip(digests, extent[0] * BLOCK - done)
+                done = self._add(node, descriptor, extent, digests)
         finally:
             os.close(descriptor)
+        _skip(digests, node.size - done)
 
-    def _add(self, node: Node, descriptor: int, at: int, block: int, count: int) -> None:
+    def _add(
+        self,
+        node: Node,
+        descriptor: int,
+        extent: tuple[int, int, int],
+        digests: "Sequence[_Hash]",
+    ) -> int:
+        """Add a piece of a file; its end is returned."""
+        logical, block, count = extent
+        at = logical * BLOCK
         while count:
             if self._filled == _BUFFER or self._block + self._filled // BLOCK != block:
                 self.flush()
@@ -243,10 +283,13 @@ class _Writer:
             space = self._buffer[self._filled : self._filled + part]
             wanted = min(part, node.size - at)
             _read(descriptor, space[:wanted], at, node)
+            for digest in digests:
+                digest.update(space[:wanted])
             if wanted < part:
                 space[wanted:] = bytes(part - wanted)
             self._filled += part
             at, block, count = at + part, block + part // BLOCK, count - part // BLOCK
+        return min(at, node.size)
 
     def flush(self) -> None:
         """Write what was gathered."""
@@ -254,6 +297,13 @@ class _Writer:
             self._volume.write(self._block, self._buffer[: self._filled])
             self._on_written(self._block * BLOCK + self._filled)
             self._filled = 0
+
+
+def _skip(digests: "Sequence[_Hash]", length: int) -> None:
+    """A hole."""
+    for at in range(0, length, len(_ZEROS)):
+        for digest in digests:
+            digest.update(_ZEROS[: length - at])
 
 
 def _read(descriptor: int, space: memoryview, at: int, node: Node) -> None:
