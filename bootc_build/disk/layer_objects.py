@@ -28,8 +28,30 @@ _CHUNK: Final = 1 << 20
 _OF_THE_MACHINE: Final = b"security.selinux"
 
 
+class _Files(Staging):
+    """File objects, which have their names at once: nobody looks before all are whole, see `LayerObjects`."""
+
+    def write_file(
+        self, uid: int, gid: int, mode: int, xattrs: Mapping[bytes, bytes], data: bytes
+    ) -> str:
+        """Write a file that is in memory, unless it is there; its checksum."""
+        seen = self._header(uid, gid, mode, xattrs)
+        seen.update(data)
+        checksum = seen.hexdigest()
+        fd = _new_file(self._folder, _name(checksum, "file"))
+        if fd is not None:
+            try:
+                _write_all(fd, data)
+                self._finish(fd, uid, gid, mode, xattrs)
+            finally:
+                os.close(fd)
+        return checksum
+
+
 class LayerObjects:
     """A folder that objects are written to (see `onhost.ostree.importer.LayerStore`); a context manager.
+
+    What could not be written whole stays: after an error the folder is of no use.
 
     Args:
         folder: exists, and is empty.
@@ -37,7 +59,7 @@ class LayerObjects:
 
     def __init__(self, folder: Path) -> None:
         self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._files = Staging(self._folder, self._folder)
+        self._files = _Files(self._folder, self._folder)
 
     def __enter__(self) -> Self:
         return self
@@ -68,9 +90,8 @@ class LayerObjects:
         """A symbolic link."""
         seen = header(uid, gid, stat.S_IFLNK | 0o777, xattrs, target)
         checksum = hashlib.sha256(seen).hexdigest()
-        if self._is_new(checksum, "file"):
-            name = _name(checksum, "file")
-            os.symlink(target, name, dir_fd=self._folder)
+        name = _name(checksum, "file")
+        if _new_link(self._folder, name, target):
             os.chown(name, uid, gid, dir_fd=self._folder, follow_symlinks=False)
             path = f"/proc/self/fd/{self._folder}/{name}"
             for key, value in xattrs.items():
@@ -113,23 +134,51 @@ class LayerObjects:
 
     def _write(self, data: bytes, kind: str) -> str:
         checksum = hashlib.sha256(data).hexdigest()
-        if self._is_new(checksum, kind):
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-            fd = os.open(_name(checksum, kind), flags, 0o644, dir_fd=self._folder)
-            with open(fd, "wb") as file:  # noqa: PTH123 - by its descriptor
-                file.write(data)
-                file.flush()
+        fd = _new_file(self._folder, _name(checksum, kind))
+        if fd is not None:
+            try:
+                _write_all(fd, data)
                 # Whatever the umask.
                 os.fchmod(fd, 0o644)
                 os.utime(fd, (0, 0))
+            finally:
+                os.close(fd)
         return checksum
 
-    def _is_new(self, checksum: str, kind: str) -> bool:
-        if os.access(_name(checksum, kind), os.F_OK, dir_fd=self._folder, follow_symlinks=False):
-            return False
-        with suppress(FileExistsError):
-            os.mkdir(checksum[:2], 0o755, dir_fd=self._folder)
-        return True
+
+def _new_file(folder: int, name: str) -> int | None:
+    """A descriptor of a new object's file; None where there is such an object."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, 0o600, dir_fd=folder)
+    except FileExistsError:
+        return None
+    except FileNotFoundError:
+        _make_folder(folder, name)
+    return _new_file(folder, name)
+
+
+def _new_link(folder: int, name: str, target: str) -> bool:
+    """Make a symbolic link; False where there is such an object."""
+    try:
+        os.symlink(target, name, dir_fd=folder)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        _make_folder(folder, name)
+        return _new_link(folder, name, target)
+    return True
+
+
+def _make_folder(folder: int, name: str) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(name[:2], 0o755, dir_fd=folder)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
 
 
 def names(objects: Path) -> list[str]:

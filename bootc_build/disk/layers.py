@@ -34,11 +34,14 @@ from typing import Final
 from bootc_build.disk import layer_objects
 from bootc_build.disk.ext4.scan import ScannedTree
 from bootc_build.disk.object_check import ObjectCheck
+from bootc_build.disk.object_writer import ObjectsBeside
+from bootc_build.disk.stored_layer import StoredTar, Window
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install.layers import FOLDER, INDEX, OBJECTS
-from bootc_build.onhost.oci.layerstream import LayerStream
+from bootc_build.onhost.oci.layerstream import DamagedLayerError
 from bootc_build.onhost.oci.manifest import parse_config
-from bootc_build.onhost.ostree.importer import Layer, LayerTree, read_layer
+from bootc_build.onhost.oci.tarstream import MalformedTarError
+from bootc_build.onhost.ostree.importer import Layer, LayerTree
 from bootc_build.onhost.progress import Progress
 from bootc_build.tools import containers_storage
 from bootc_build.tools.cache import cache_folder
@@ -66,6 +69,8 @@ _DECIDES: Final = (
     "onhost/ostree/tree.py",
     "onhost/pull.py",
 )
+# Bytes of a layer from which on another process is started for its files.
+_WORTH_ANOTHER: Final = 16 << 20
 _NOTE: Final = "layer.json"
 # An object takes whole blocks.
 _ROUNDING: Final = 1.1
@@ -300,41 +305,26 @@ def _import(
 ) -> None:
     objects = place / OBJECTS
     objects.mkdir(mode=0o755)
-    source = Chunks(containers_storage.tar_stream(root, stored.id), count)
-    with (
-        LayerStream(source.read, layer.name) as stream,
-        layer_objects.LayerObjects(objects) as store,
-    ):
-        commit = read_layer(LayerTree(store, layer), stream, layer)
+    parts = containers_storage.tar_parts(root, stored.id)
+    if stored.size < _WORTH_ANOTHER:
+        with layer_objects.LayerObjects(objects) as store:
+            commit = _read(StoredTar(parts, Window(), count), LayerTree(store, layer), layer)
+    else:
+        with ObjectsBeside(objects) as store:
+            commit = _read(StoredTar(parts, store.window, count), LayerTree(store, layer), layer)
     note = {"commit": commit, "names": _digest(layer_objects.names(objects))}
     (place / _NOTE).write_text(json.dumps(note))
 
 
-class Chunks:
-    """What an iterator gives, in pieces of a size that the reader says."""
-
-    def __init__(self, chunks: Iterator[bytes], count: Callable[[int], None]) -> None:
-        self._chunks = chunks
-        self._count = count
-        self._left = memoryview(b"")
-
-    def read(self, size: int) -> bytes:
-        """So many bytes, fewer at the end.
-
-        Files are mostly small, and each piece that is handed to another thread costs more than to copy it.
-        """
-        pieces = []
-        missing = size
-        while missing:
-            if not self._left:
-                self._left = memoryview(next((chunk for chunk in self._chunks if chunk), b""))
-                self._count(len(self._left))
-                if not self._left:
-                    break
-            piece, self._left = self._left[:missing], self._left[missing:]
-            pieces.append(piece)
-            missing -= len(piece)
-        return b"".join(pieces)
+def _read(tar: StoredTar, tree: LayerTree, layer: Layer) -> str:
+    """As `read_layer` of the importer does it."""
+    try:
+        for entry in tar.entries():
+            tree.add(tar, entry)
+    except MalformedTarError as exc:
+        raise DamagedLayerError(f"{layer.name} is not a proper tar: {exc.fact}") from exc
+    tar.verify(layer)
+    return tree.write(tar.tar_bytes)
 
 
 def _look_at(place: Path, key: str, diff_id: str) -> _Kept | None:

@@ -20,11 +20,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from bootc_build.onhost.process import CommandError, run
 
-_CHUNK = 1 << 20
+# The most that is read of a file at once.
+PIECE_BYTES: Final = 1 << 20
+# What is unpacked of a log at once.
+_LOG_BYTES = 256 * 1024
 _LOOK_AGAIN_SECONDS = 0.02
 _FILE, _SEGMENT = 1, 2
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -152,8 +155,8 @@ class _LayerServer(threading.Thread):
         try:
             with self._fifo.open("wb", buffering=0) as pipe:
                 with suppress(OSError):  # refused when the user's share of pipe memory is spent
-                    fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _CHUNK)
-                with io.BufferedWriter(pipe, _CHUNK) as buffered:
+                    fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIECE_BYTES)
+                with io.BufferedWriter(pipe, PIECE_BYTES) as buffered:
                     self._write(buffered)
         except BrokenPipeError:
             pass  # the reader has had enough
@@ -223,6 +226,44 @@ def _big_data(root: Path, image_id: str, name: str) -> bytes:
     return (root / "overlay-images" / image_id / file).read_bytes()
 
 
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file's content as it stands in a layer's tar stream: so many bytes of a file in storage."""
+
+    path: str
+    name: str
+    size: int
+
+    def read(self, place: Callable[[int], memoryview]) -> Iterator[memoryview]:
+        """The content, in pieces of at most 1 MiB where ``place`` puts them: it gives room for so many bytes.
+
+        Raises:
+            UnknownStorageError: the file is not there, or shorter.
+        """
+        try:
+            yield from self._pieces(place)
+        except OSError as error:
+            raise _unknown(error) from error
+
+    def _pieces(self, place: Callable[[int], memoryview]) -> Iterator[memoryview]:
+        # Descriptors, not file objects: there are 10,000 files, and a name may be no UTF-8.
+        file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            left = self.size
+            while left:
+                piece = place(min(left, PIECE_BYTES))
+                rest = piece
+                while rest:
+                    read = os.readv(file, (rest,))
+                    if not read:
+                        raise UnknownStorageError(f"{self.name} is shorter than its layer says")
+                    rest = rest[read:]
+                left -= len(piece)
+                yield piece
+        finally:
+            os.close(file)
+
+
 def tar_stream(root: Path, layer_id: str) -> Iterator[bytes]:
     """The tar stream of a layer, in chunks of at most 1 MiB (a header segment may be longer).
 
@@ -233,19 +274,42 @@ def tar_stream(root: Path, layer_id: str) -> Iterator[bytes]:
     Raises:
         UnknownStorageError: the log is missing or unreadable, or a file is.
     """
+    for part in tar_parts(root, layer_id):
+        if isinstance(part, StoredFile):
+            for piece in part.read(lambda size: memoryview(bytearray(size))):
+                yield bytes(piece)
+        else:
+            yield part
+
+
+def tar_parts(root: Path, layer_id: str) -> Iterator[bytes | StoredFile]:
+    """The tar stream of a layer, with its files as they are in storage and whatever is between them.
+
+    No part is empty. Arguments and errors are those of `tar_stream`, but for reading the files.
+    """
     unpacked = root / "overlay" / layer_id / "diff"
+    decode = json.JSONDecoder().raw_decode
     try:
-        with gzip.open(root / "overlay-layers" / f"{layer_id}.tar-split.gz") as log:
+        with (
+            gzip.open(root / "overlay-layers" / f"{layer_id}.tar-split.gz") as packed,
+            io.TextIOWrapper(io.BufferedReader(packed, _LOG_BYTES), "utf-8") as log,
+        ):
             for line in log:
                 if line.isspace():
                     continue
-                entry = json.loads(line)
+                entry, _end = decode(line)
                 if entry["type"] == _SEGMENT:
-                    yield base64.b64decode(entry["payload"])
+                    if entry["payload"]:
+                        yield base64.b64decode(entry["payload"])
                 elif entry["type"] == _FILE and entry.get("size"):
-                    yield from _contents(unpacked, _name(entry), int(entry["size"]))
+                    name = _name(entry)
+                    yield StoredFile(f"{unpacked}/{name.lstrip('/')}", name, int(entry["size"]))
     except (OSError, EOFError, KeyError, ValueError) as error:
-        raise UnknownStorageError(f"{type(error).__name__}: {error}") from error
+        raise _unknown(error) from error
+
+
+def _unknown(error: Exception) -> UnknownStorageError:
+    return UnknownStorageError(f"{type(error).__name__}: {error}")
 
 
 def _name(entry: Mapping[str, Any]) -> str:
@@ -253,17 +317,6 @@ def _name(entry: Mapping[str, Any]) -> str:
     if "name_raw" in entry:
         return os.fsdecode(base64.b64decode(entry["name_raw"]))
     return str(entry["name"])
-
-
-def _contents(unpacked: Path, name: str, size: int) -> Iterator[bytes]:
-    with open(os.path.join(unpacked, name.lstrip("/")), "rb", buffering=0) as file:  # noqa: PTH118, PTH123 - 10,000 files, and a name may be no UTF-8
-        left = size
-        while left:
-            chunk = file.read(min(left, _CHUNK))
-            if not chunk:
-                raise UnknownStorageError(f"{name} is shorter than its layer says")
-            left -= len(chunk)
-            yield chunk
 
 
 def _blob(blobs: Path, media_type: str, content: bytes) -> dict[str, Any]:

@@ -9,13 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bootc_build.disk import layer_objects
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.formats import DiskType
-from bootc_build.disk.layers import BOUND_VARIABLE, Chunks, importer_of, layer_shelf
+from bootc_build.disk.layers import BOUND_VARIABLE, importer_of, layer_shelf
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.oci.layerstream import LayerStream
 from bootc_build.onhost.ostree.importer import Layer, LayerTree, import_layer, read_layer
@@ -53,16 +51,6 @@ def stream_of(tar: bytes) -> LayerStream:
 def layer_of(tar: bytes) -> Layer:
     digest = f"sha256:{hashlib.sha256(tar).hexdigest()}"
     return Layer(digest, digest)
-
-
-@given(st.lists(st.binary(max_size=9)), st.integers(min_value=1, max_value=20))
-def test_a_stream_of_small_pieces_is_read_in_large_ones(pieces: list[bytes], size: int) -> None:
-    counted: list[int] = []
-    chunks = Chunks(iter(pieces), counted.append)
-    read = list(iter(lambda: chunks.read(size), b""))
-    assert b"".join(read) == b"".join(pieces)
-    assert [len(each) for each in read[:-1]] == [size] * len(read[:-1])
-    assert sum(counted) == sum(map(len, pieces))
 
 
 @pytest.fixture
