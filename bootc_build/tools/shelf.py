@@ -12,7 +12,8 @@ Crashes: a thing appears by rename, after its bytes are on the disk (unless the 
 whose lock is free) is removed by the next one who makes anything on the shelf, or by `sweep`.
 
 Size: after something was made, the things that were not used for the longest go until the rest fits the
-bound; never one that is in use, so the bound is soft. Last use is the lock file's time.
+bound; never one that is in use, so the bound is soft. Last use is the lock file's time; in it stands the number of
+bytes that the thing takes, since a thing may be 100,000 files. Nobody changes what is on a shelf.
 """
 
 import fcntl
@@ -113,7 +114,7 @@ class Shelf:
                 return held
             with self._exclusive(key) as mine:
                 if mine is not None and not self._place(key).is_dir():
-                    self._make(key, make)
+                    _write_size(mine, self._make(key, make))
                     os.utime(mine)
                     self.trim(keep=key)
 
@@ -206,7 +207,8 @@ class Shelf:
         finally:
             os.close(lock)
 
-    def _make(self, key: str, make: Callable[[Path], None]) -> None:
+    def _make(self, key: str, make: Callable[[Path], None]) -> int:
+        """Make a thing; how many bytes it takes."""
         partial = self._partial(key)
         _remove(partial)
         partial.mkdir(mode=0o700)
@@ -214,24 +216,39 @@ class Shelf:
             make(partial)
             if self._durable:
                 _flush(partial)
+            size = _stored_bytes(partial)
             partial.rename(self._place(key))
         except BaseException:
             _remove(partial)
             raise
+        return size
 
     def _describe(self, path: Path) -> Shelved:
         lock = self._open_lock(path.name)
         try:
             used = os.fstat(lock).st_mtime
             in_use = not _locked_alone(lock)
+            stored = _read_size(lock)
         finally:
             os.close(lock)
-        stored = path.lstat().st_blocks + _blocks_below(path)
-        return Shelved(path.name, path, stored * _STAT_BLOCK, used, in_use)
+        if stored is None:
+            stored = _stored_bytes(path)
+        return Shelved(path.name, path, stored, used, in_use)
 
 
-def _blocks_below(folder: Path) -> int:
-    blocks = 0
+def _write_size(lock: int, size: int) -> None:
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{size}\n".encode(), 0)
+
+
+def _read_size(lock: int) -> int | None:
+    """What was written, whole; None where that is not so: the maker died, or was of an earlier version."""
+    text = os.pread(lock, 32, 0)
+    return int(text) if text.endswith(b"\n") and text[:-1].isdigit() else None
+
+
+def _stored_bytes(folder: Path) -> int:
+    blocks = folder.lstat().st_blocks
     pending = [os.fspath(folder)]
     while pending:
         with os.scandir(pending.pop()) as entries:
@@ -239,7 +256,7 @@ def _blocks_below(folder: Path) -> int:
                 blocks += entry.stat(follow_symlinks=False).st_blocks
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
-    return blocks
+    return blocks * _STAT_BLOCK
 
 
 def chosen_bound(variable: str, default: int) -> int:

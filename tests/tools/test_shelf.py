@@ -182,6 +182,23 @@ def test_holes_take_no_room(shelf: Shelf) -> None:
     assert thing.stored_bytes < 1 << 20
 
 
+def test_what_a_thing_takes_is_found_without_looking_through_it(shelf: Shelf) -> None:
+    _put(shelf, "key", pages=100)
+    [thing] = shelf.things()
+    assert 100 * _WHOLE <= thing.stored_bytes < 110 * _WHOLE
+    (thing.path / "content").unlink()
+    assert shelf.things() == [thing]
+
+
+@pytest.mark.parametrize("left", [b"", b"12", b"\0\0\0\0"])
+def test_what_a_thing_takes_is_found_where_it_is_not_noted(shelf: Shelf, left: bytes) -> None:
+    _put(shelf, "key", pages=100)
+    [thing] = shelf.things()
+    (shelf.folder / "key.lock").write_bytes(left)
+    [again] = shelf.things()
+    assert again.stored_bytes == thing.stored_bytes
+
+
 def test_only_the_owner_can_look_inside(shelf: Shelf) -> None:
     _put(shelf, "key")
     assert shelf.folder.stat().st_mode & 0o077 == 0
