@@ -111,9 +111,14 @@ class _Kept:
 
 
 class Layers:
-    """The imported layers of an image, which stay while the ``with`` block of `imported_layers` lasts."""
+    """The imported layers of an image, which stay while the ``with`` block of `imported_layers` lasts.
 
-    def __init__(self, kept: Sequence[_Kept]) -> None:
+    Attributes:
+        image: what was found of the image in storage.
+    """
+
+    def __init__(self, image: StoredImage, kept: Sequence[_Kept]) -> None:
+        self.image = image
         self._kept = kept
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(1)
@@ -208,8 +213,8 @@ def imported_layers(
         layers = None
         try:
             image = _known_image(image_id, root)
-            kept = [] if image is None else _keep(image, shelf, spare, progress, holds)
-            layers = Layers(kept) if kept else None
+            if image is not None and (kept := _keep(image, shelf, spare, progress, holds)):
+                layers = Layers(image, kept)
         except (OSError, UserError, containers_storage.UnknownStorageError) as error:
             # The image's own import says what is wrong with it, or does without.
             progress.detail(f"Its layers are not kept: {error}")

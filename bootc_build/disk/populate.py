@@ -146,7 +146,7 @@ def install_image(
         layers.hand_over(target, link=installation.filesystem == "ext4")
     given = layers is not None
     try:
-        found = containers_storage.find_image(image.id)
+        found = containers_storage.find_image(image.id) if layers is None else layers.image
         with containers_storage.served_layout(found, layout, IMAGE_TAG, count):
             populate(container, layout, target, installation, progress, imported_layers=given)
     except CommandError as error:
