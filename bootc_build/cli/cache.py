@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from bootc_build.cli.output import StderrProgress
 from bootc_build.disk.cached import disk_shelf
-from bootc_build.disk.layers import layer_shelf
+from bootc_build.disk.layer_cache.layers import layer_shelf
 from bootc_build.onhost.errors import UsageError
 from bootc_build.tools.shelf import Shelf, Shelved
 from bootc_build.tools.sizes import in_words, parse_size

@@ -29,7 +29,12 @@ from bootc_build.disk.formats import (
     write_formats,
 )
 from bootc_build.disk.identity import Identity
-from bootc_build.disk.layers import Layers, LayersRefusedError, imported_layers, layer_shelf
+from bootc_build.disk.layer_cache.layers import (
+    Layers,
+    LayersRefusedError,
+    imported_layers,
+    layer_shelf,
+)
 from bootc_build.disk.layout import (
     Overrides,
     image_layout,

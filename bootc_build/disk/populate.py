@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootc_build.disk.identity import Identity
-from bootc_build.disk.layers import Layers, LayersRefusedError
+from bootc_build.disk.layer_cache.layers import Layers, LayersRefusedError
 from bootc_build.disk.trees import make_folder
 from bootc_build.disk.worktree import remove_tree
 from bootc_build.onhost import unsynced

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bootc_build.disk import layer_objects
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.formats import DiskType
-from bootc_build.disk.layers import BOUND_VARIABLE, importer_of, layer_shelf
+from bootc_build.disk.layer_cache import layer_objects
+from bootc_build.disk.layer_cache.layers import BOUND_VARIABLE, importer_of, layer_shelf
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.oci.layerstream import LayerStream
 from bootc_build.onhost.ostree.importer import Layer, LayerTree, import_layer, read_layer

@@ -9,8 +9,8 @@ import pytest
 
 from bootc_build.disk.ext4.fill import Identity, make_ext4
 from bootc_build.disk.ext4.scan import scan
-from bootc_build.disk.layer_objects import LayerObjects, names
-from bootc_build.disk.object_check import ObjectCheck
+from bootc_build.disk.layer_cache.layer_objects import LayerObjects, names
+from bootc_build.disk.layer_cache.object_check import ObjectCheck
 from bootc_build.tools.e2fsprogs import Ext4Slot
 
 MIB = 1 << 20

@@ -12,7 +12,7 @@ import pytest
 
 from bootc_build.disk.build import DiskRequest, build_disk, parse_target
 from bootc_build.disk.formats import DiskType
-from bootc_build.disk.layers import layer_shelf
+from bootc_build.disk.layer_cache.layers import layer_shelf
 from bootc_build.disk.plan import MACHINE_BYTES
 from bootc_build.image.base_tree import copy_image_root
 from bootc_build.onhost.process import run

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bootc_build.disk.layer_objects import LayerObjects, is_whole, names
-from bootc_build.disk.object_writer import ObjectsBeside
-from bootc_build.disk.stored_layer import StoredTar, Window
+from bootc_build.disk.layer_cache.layer_objects import LayerObjects, is_whole, names
+from bootc_build.disk.layer_cache.object_writer import ObjectsBeside
+from bootc_build.disk.layer_cache.stored_layer import StoredTar, Window
 from bootc_build.onhost.oci.layerstream import DamagedLayerError, LayerStream
 from bootc_build.onhost.oci.tarstream import TarReader
 from bootc_build.onhost.ostree.importer import (

@@ -2,7 +2,7 @@
 
 Layout: ``.bootc-layers/objects/XX/…`` in the target's root has the objects as a ``bare`` repository has them, and
 ``.bootc-layers/layers.json`` says which commit a layer is: ``{"sha256:…": "commit"}``. Whoever hands it over answers
-for its being what this agent would have written: see :mod:`bootc_build.disk.layers`. The objects are moved and not
+for its being what this agent would have written: see :mod:`bootc_build.disk.layer_cache.layers`. The objects are moved and not
 copied, since they are links to files that nobody may change.
 """
 

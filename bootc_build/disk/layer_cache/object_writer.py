@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import IO, Final, Self, cast
 
 import bootc_build
-from bootc_build.disk.layer_objects import LayerObjects
-from bootc_build.disk.stored_layer import Window
+from bootc_build.disk.layer_cache.layer_objects import LayerObjects
+from bootc_build.disk.layer_cache.stored_layer import Window
 from bootc_build.onhost.ostree.tree import Directory
 from bootc_build.onhost.process import PIPE, CommandError, running
 from bootc_build.tools.containers_storage import PIECE_BYTES
@@ -44,7 +44,7 @@ _BATCH_BYTES: Final = PIECE_BYTES + _TABLE_BYTES
 _TOKEN: Final = struct.Struct("<?BI")
 _PROGRAM: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from bootc_build.disk.object_writer import main; main(*sys.argv[2:])"
+    "from bootc_build.disk.layer_cache.object_writer import main; main(*sys.argv[2:])"
 )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bootc_build.disk import layer_objects
 from bootc_build.disk.ext4.scan import Node, ScannedTree
+from bootc_build.disk.layer_cache import layer_objects
 
 if TYPE_CHECKING:
     from hashlib import _Hash

@@ -31,11 +31,11 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Final
 
-from bootc_build.disk import layer_objects
 from bootc_build.disk.ext4.scan import ScannedTree
-from bootc_build.disk.object_check import ObjectCheck
-from bootc_build.disk.object_writer import ObjectsBeside
-from bootc_build.disk.stored_layer import StoredTar, Window
+from bootc_build.disk.layer_cache import layer_objects
+from bootc_build.disk.layer_cache.object_check import ObjectCheck
+from bootc_build.disk.layer_cache.object_writer import ObjectsBeside
+from bootc_build.disk.layer_cache.stored_layer import StoredTar, Window
 from bootc_build.onhost.errors import UserError
 from bootc_build.onhost.install.layers import FOLDER, INDEX, OBJECTS
 from bootc_build.onhost.oci.layerstream import DamagedLayerError
