@@ -72,12 +72,22 @@ def hang(root: Path) -> None:
     _replace(root / _UNITS / "bootc-boot-deadline.timer.d/50-test.conf", timer)
 
 
+def crash(root: Path) -> None:
+    """The first process crashes, and with it goes all that could notice."""
+    text = (
+        "[Unit]\nDescription=The one that kills\n[Service]\nType=oneshot\nTimeoutStartSec=infinity\n"
+        "ExecStart=/bin/sh -c 'kill -SEGV 1; sleep infinity'\n"
+    )
+    _unit(root, "crash.service", text, "multi-user.target.wants")
+
+
 def frozen(root: Path) -> None:
-    """The first process is gone, and with it all that could notice; only the hardware watchdog runs."""
+    """The kernel panics and stays so; only the hardware watchdog runs."""
     state = "/sys/class/watchdog/watchdog0/state"
+    stop = "echo 0 > /proc/sys/kernel/panic; echo c > /proc/sysrq-trigger"
     text = (
         "[Unit]\nDescription=The one that freezes\n[Service]\nType=oneshot\nTimeoutStartSec=infinity\n"
-        f"ExecStart=/bin/sh -c 'until grep -qs ^active {state}; do sleep 1; done; kill -SEGV 1; sleep infinity'\n"
+        f"ExecStart=/bin/sh -c 'until grep -qs ^active {state}; do sleep 1; done; {stop}'\n"
     )
     _unit(root, "freeze.service", text, "multi-user.target.wants")
     _replace(
@@ -107,6 +117,7 @@ FAULTS: Final[dict[str, Callable[[Path], None]]] = {
     "failing-unit": failing_unit,
     "failing-check": failing_check,
     "hang": hang,
+    "crash": crash,
     "frozen": frozen,
     "emergency": emergency,
 }

@@ -37,6 +37,7 @@ CASES: Final = {
         Case("failing-unit", 1, "The boot failed: .*application.service"),
         Case("failing-check", 1, "The boot failed: .*bootc-health.service"),
         Case("hang", 1, "not complete in time: .*endless.service"),
+        Case("crash", 1, _NO_WORD),
         Case("emergency", 1, "The boot failed: .*var-lib-data.mount"),
     )
 }

@@ -36,11 +36,13 @@ The first boot's cells are versions that do not come up (`test_vms/test_health.p
 many tries as the version had, knows why, and refuses the version. Its power cut strikes four times, in the kernel, the
 initramfs, at the start of systemd and at the login; then the machine boots the new system.
 
-Two cells broke the oracle. `stage` with `out-of-memory` left the folder of a transaction, which the next `bootc upgrade`
-did not remove; it does now, and the cell was run again. The other is no longer here: `fetch`, with the clock at 2 January 1970. The old system was whole, but
-files deleted at such a time look to `e2fsck -f` like a damaged list of orphans, and it asked for a person. systemd
-never starts with a clock before its own build, so `clock-lost` took that cell's place;
-[what is not promised](never-bricks.md#what-is-not-promised) has the rest.
+Three cells broke the oracle. `stage` with `out-of-memory` left the folder of a transaction, which the next `bootc upgrade`
+did not remove; it does now, and the cell was run again. The first boot's `frozen` was once a systemd that crashed, so
+that nobody fed the watchdog; but a crash closes the watchdog too, which stopped it, and the machine stood still. Images
+restart after a crash now: that is the cell `crash`, and `frozen` is a kernel that stands still. The third is no longer
+here: `fetch`, with the clock at 2 January 1970. The old system was whole, but files deleted at such a time look to
+`e2fsck -f` like a damaged list of orphans, and it asked for a person. systemd never starts with a clock before its own
+build, so `clock-lost` took that cell's place; [what is not promised](never-bricks.md#what-is-not-promised) has the rest.
 
 """
 
