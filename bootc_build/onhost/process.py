@@ -22,6 +22,11 @@ from bootc_build.onhost.unsynced import write_unsynced
 PIPE: Final = subprocess.PIPE
 _STDERR_TAIL_LINES = 20
 _TERMINATE_GRACE_SECONDS = 10
+# What buildah, podman and skopeo say, with a line or two around it, when they could not make the copy of themselves
+# that they run: once in some thousand times, while the kernel moves pages about. Nothing has begun then.
+_NOT_BEGUN = "sealing memfd copy"
+_LINES_OF_NOT_BEGUN = 3
+_TRIES = 5
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -180,6 +185,25 @@ def run(
     Raises:
         MissingProgramError, CommandError, CommandTimeoutError.
     """
+    for _ in range(_TRIES):
+        done = _run_once(argv, input_text, timeout, env=env, cwd=cwd, synced=synced)
+        if done.status == 0 or not _has_not_begun((done.stdout + done.stderr).splitlines()):
+            break
+    if check and done.status != 0:
+        tail = "\n".join((done.stderr or done.stdout).splitlines()[-_STDERR_TAIL_LINES:])
+        raise CommandError(argv, done.status, tail, remedy)
+    return done
+
+
+def _run_once(
+    argv: Sequence[str],
+    input_text: str | None,
+    timeout: float | None,
+    *,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    synced: bool,
+) -> Completed:
     stdin = subprocess.DEVNULL if input_text is None else subprocess.PIPE
     with running(
         argv,
@@ -196,16 +220,17 @@ def run(
             )
         except subprocess.TimeoutExpired as exc:
             raise CommandTimeoutError(argv, timeout or 0) from exc
-    done = Completed(
+    return Completed(
         tuple(argv),
         process.returncode,
         out.decode(errors="backslashreplace"),
         err.decode(errors="backslashreplace"),
     )
-    if check and done.status != 0:
-        tail = "\n".join((done.stderr or done.stdout).splitlines()[-_STDERR_TAIL_LINES:])
-        raise CommandError(argv, done.status, tail, remedy)
-    return done
+
+
+def _has_not_begun(lines: Sequence[str]) -> bool:
+    """Whether a program that failed said nothing but that it could not begin."""
+    return len(lines) <= _LINES_OF_NOT_BEGUN and any(_NOT_BEGUN in line for line in lines)
 
 
 def run_streaming(
@@ -221,15 +246,18 @@ def run_streaming(
     Raises:
         MissingProgramError, CommandError (with the last lines).
     """
-    tail: deque[str] = deque(maxlen=_STDERR_TAIL_LINES)
-    with running(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd
-    ) as process:
-        assert process.stdout is not None  # noqa: S101 - asked for above
-        for raw in process.stdout:
-            line = raw.decode(errors="backslashreplace").rstrip("\n")
-            tail.append(line)
-            on_line(line)
-        status = process.wait()
+    for _ in range(_TRIES):
+        tail: deque[str] = deque(maxlen=_STDERR_TAIL_LINES)
+        with running(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd
+        ) as process:
+            assert process.stdout is not None  # noqa: S101 - asked for above
+            for raw in process.stdout:
+                line = raw.decode(errors="backslashreplace").rstrip("\n")
+                tail.append(line)
+                on_line(line)
+            status = process.wait()
+        if status == 0 or not _has_not_begun(tail):
+            break
     if status != 0:
         raise CommandError(argv, status, "\n".join(tail), remedy)

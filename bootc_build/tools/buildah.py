@@ -24,8 +24,6 @@ from bootc_build.onhost.process import CommandError, run, run_streaming
 ISOLATION = "chroot"
 _MARKER = "BOOTC_BUILD_COMMAND"
 _DEATH_SECONDS = 5
-# What buildah says when its copy of itself could not be made, which happens on a busy machine: nothing has run yet.
-_NOT_BEGUN = "sealing memfd copy"
 
 # Newer releases of buildah (Debian 13's) raise these limits to a million for what they run, and fail where
 # only a privileged process may: in many containers and CI machines. Older ones (Debian 12's) first lower the
@@ -117,12 +115,7 @@ class WorkingContainer:
             if on_line is not None:
                 run_streaming(command, on_line, remedy=remedy)
                 return ""
-            try:
-                return run(command, remedy=remedy).stdout
-            except CommandError as error:
-                if _NOT_BEGUN not in error.tail:
-                    raise
-                return run(command, remedy=remedy).stdout
+            return run(command, remedy=remedy).stdout
         finally:
             _end_processes_with(marker)
 
