@@ -116,7 +116,7 @@ def scan(
         blocks += 1
         node.links = 2
         node.immutable = node.path in immutable
-        # Names of what is in it, too, that has others elsewhere.
+        # What has other names elsewhere, too.
         without_time = timeless is not None and (node.path + b"/").startswith(timeless + b"/")
         found, new = [], []
         for name, path, status in _entries(node.path):
