@@ -1,5 +1,6 @@
 """Which inode and which blocks a node gets: one after the other, in the order of the nodes. Pure."""
 
+import os
 import stat
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -64,6 +65,7 @@ def place_metadata(node: Node, free: FreeBlocks, attributes: bytes) -> None:
 
     Raises:
         OutOfBlocksError: the file system is too small.
+        UserError: it is in too many pieces.
     """
     wanted = 0
     if stat.S_ISDIR(node.mode):
@@ -71,6 +73,7 @@ def place_metadata(node: Node, free: FreeBlocks, attributes: bytes) -> None:
     elif stat.S_ISLNK(node.mode) and node.size >= FAST_LINK:
         wanted = 1
     _extend(node, 0, wanted, free)
+    _list_extents(node, free)
     if attributes:
         ((node.attribute_block, _),) = free.take(1)
 
@@ -84,12 +87,18 @@ def place_content(node: Node, free: FreeBlocks) -> None:
     """
     for first, count in node.ranges:
         _extend(node, first, count, free)
+    if node.ranges:
+        _list_extents(node, free)
+
+
+def _list_extents(node: Node, free: FreeBlocks) -> None:
+    """Give a node the blocks for a list of extents that does not fit into its inode."""
     try:
         leaves = leaf_count(len(node.extents))
     except ValueError:
         raise UserError(
-            f"The file {node.path!r} has more holes than ext4 can list in one step.",
-            "Copy it without holes: cp --sparse=never",
+            f"{os.fsdecode(node.path)} is in more pieces than can be listed here.",
+            "Copy it without holes (cp --sparse=never), or use btrfs or xfs for that file system.",
         ) from None
     node.tree_blocks = [start for _ in range(leaves) for start, _ in free.take(1)]
 

@@ -154,7 +154,7 @@ def write_usage(
         volume: where.
         geometry: what was free before.
         sums: checksums of this file system.
-        last_block: the last block that was taken, or the one before the first free one.
+        last_block: the last block that was taken; -1 for none.
         last_inode: the last inode's number.
         folders: the numbers of the inodes that are directories.
     """

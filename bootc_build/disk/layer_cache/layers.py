@@ -10,8 +10,9 @@ of the objects' names; KEY is a digest of the layer's diff_id and of the importe
 :mod:`bootc_build.tools.shelf`; nothing is synced, because nothing is believed:
 
 - Every object that went into a disk is hashed anew while the disk is made, after the installer has ended and before
-  the disk gets its name: on its way to an ext4, and beside the program that makes another file system. One that is not what its name says, whether a power cut left it half
-  written or an image's installer wrote into it, takes its layer out of the cache, and the disk is made again without.
+  the disk gets its name: on its way to an ext4, and beside the program that makes another file system. One that is not
+  what its name says, whether a power cut left it half written or an image's installer wrote into it, takes its layer
+  out of the cache, and the disk is made again without.
 - A layer is imported by this program from storage, never by an image: no image can slip another one a layer.
 - They are used where the image's agent is the same importer, file by file, so that the disk has the same bytes as if
   the image had imported its layers itself.
