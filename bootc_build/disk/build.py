@@ -177,7 +177,7 @@ def _build_disk(request: DiskRequest, progress: Progress) -> list[WrittenDisk]:
                 request, image, target, identity, work=work, progress=progress, uses=uses
             )
             settled = trees.settle(installed.trees, timestamp)
-            contents = btrfs_size.with_least(settled.contents, installed.trees, installed.layout)
+            contents = btrfs_size.with_least(settled, installed.layout)
             raw = work / "disk.raw"
             planned = plan(contents, layout=installed.layout)
             checksums = uses.enter_context(Checksums())

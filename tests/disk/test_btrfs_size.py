@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from bootc_build.disk.btrfs_size import estimate, wanted_by_mkfs, with_least
+from bootc_build.disk.ext4.scan import scan
 from bootc_build.disk.identity import Identity, Role
 from bootc_build.disk.plan import Contents, plan_disk
 from bootc_build.disk.trees import Trees, settle
@@ -54,13 +55,13 @@ def tree(tmp_path: Path) -> Path:
 
 @needs_btrfs
 def test_estimate_is_that_of_mkfs_btrfs(tree: Path) -> None:
-    assert made_of(tree, 110 * MIB) == wanted_by_mkfs([tree])
+    assert made_of(tree, 110 * MIB) == wanted_by_mkfs([scan(tree, 0)])
 
 
 @needs_btrfs
 def test_estimate_of_an_empty_folder_is_that_of_mkfs_btrfs(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
-    assert made_of(tmp_path / "tree", MIB) == wanted_by_mkfs([tmp_path / "tree"])
+    assert made_of(tmp_path / "tree", MIB) == wanted_by_mkfs([scan(tmp_path / "tree", 0)])
 
 
 @needs_btrfs
@@ -68,9 +69,11 @@ def test_root_of_a_disk_without_a_size_has_the_size_that_mkfs_btrfs_makes_it(tre
     trees = Trees(tree, tree.with_name("boot"), tree.with_name("esp"))
     trees.boot.mkdir()
     trees.esp.mkdir()
-    contents = settle(trees, 0).contents
-    without = plan_disk(IDENTITY, contents, timestamp=0, layout=BTRFS).partition(Role.ROOT).size
-    plan = plan_disk(IDENTITY, with_least(contents, trees, BTRFS), timestamp=0, layout=BTRFS)
+    settled = settle(trees, 0)
+    without = (
+        plan_disk(IDENTITY, settled.contents, timestamp=0, layout=BTRFS).partition(Role.ROOT).size
+    )
+    plan = plan_disk(IDENTITY, with_least(settled, BTRFS), timestamp=0, layout=BTRFS)
     root = plan.partition(Role.ROOT).size
     assert without < root, "there is nothing to be shown here"
     assert made_of(tree, root) == root
@@ -87,12 +90,13 @@ def test_subvolumes_and_further_file_systems_are_reckoned_with(tmp_path: Path) -
         subvolumes=(Subvolume("root", "/"), Subvolume("home", "/var/home")),
         extras=(Extra("/var/data", GIB, "btrfs"), Extra("/var/other", GIB)),
     )
+    settled = settle(trees, 0)
     # The folder that subvolumes are gathered in has a name, too.
-    assert with_least(Contents(0), trees, layout).least == {
+    assert with_least(settled, layout).least == {
         "/": estimate(5, 96 * MIB),
         "/var/data": estimate(2, 16 * MIB),
     }
-    assert with_least(Contents(0), trees, Layout()).least == {}
+    assert with_least(settled, Layout()).least == {}
 
 
 def test_disk_is_refused_that_would_be_many_times_what_is_usual() -> None:
